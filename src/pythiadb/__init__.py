@@ -1,0 +1,1 @@
+"""PythiaDB: ONNX models, embeddings and vector search inside PostgreSQL, called from SQL."""
