@@ -85,13 +85,19 @@ class UndefinedModel(PythiaError, pg.UndefinedObject):
 class EngineUnavailable(PythiaError, pg.OperationalError):
     """The engine cannot be reached, or it stopped during a call."""
 
-    sqlstate = "58000"
+    sqlstate = "58E01"
 
 
 class LimitExceeded(PythiaError, pg.ProgramLimitExceeded):
     """A bound of the engine: length of an input, length of a queue, memory, time."""
 
     sqlstate = "54000"
+
+
+class EngineFault(PythiaError, pg.OperationalError):
+    """The engine failed in a way that it did not foresee; its log tells more."""
+
+    sqlstate = "58E02"
 
 
 class ClusterError(PythiaError, pg.OperationalError):
@@ -110,6 +116,7 @@ __all__ = [
     "ClusterError",
     "DataError",
     "DatabaseError",
+    "EngineFault",
     "EngineUnavailable",
     "Error",
     "FeatureNotSupported",

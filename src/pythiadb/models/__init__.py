@@ -1,0 +1,1 @@
+"""ONNX models: importing, checking, tokenizing and running them."""

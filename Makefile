@@ -1,0 +1,49 @@
+# Everything sets itself up: Python 3.11+, make and the package registries are enough.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+MODEL  := .cache/models/all-MiniLM-L6-v2
+PIP    := $(BIN)/pip --disable-pip-version-check --quiet
+
+.PHONY: demo test lint format bench bench-embed bench-call bench-start clean
+
+demo: $(VENV)/.installed $(MODEL)/.complete  ## build demo-data/ and search it
+	$(BIN)/python examples/demo.py
+
+test: $(VENV)/.dev $(MODEL)/.complete  ## run all tests
+	$(BIN)/pytest
+
+lint: $(VENV)/.dev  ## style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.dev  ## rewrite the sources in the agreed style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: bench-call bench-start bench-embed  ## all measurements; results in bench/results/
+
+bench-embed bench-call bench-start: $(VENV)/.dev $(MODEL)/.complete
+	$(BIN)/python bench/$(subst bench-,,$@).py
+
+clean:  ## remove what make made, the demo's database included
+	-test -x $(BIN)/pythia && test -d demo-data && $(BIN)/pythia stop --data demo-data
+	rm -rf $(VENV) .cache demo-data bench/results build dist src/*.egg-info
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or later is needed: make PYTHON=/path/to/python3" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) install -c constraints.txt -e .
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.installed
+	$(PIP) install -c constraints.txt -e '.[dev]'
+	touch $@
+
+$(MODEL)/.complete: tools/fetch_models.py | $(VENV)/.installed
+	$(BIN)/python tools/fetch_models.py
+	touch $@

@@ -1,0 +1,82 @@
+"""`pythia engine run | status | restart`."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pythiadb.cli.display import console, print_json, print_table, size
+from pythiadb.cli.target import current_target, data_directory, target_options
+from pythiadb.engine.settings import load
+from pythiadb.postgres import cluster
+from pythiadb.postgres.server import Server
+
+
+@click.group()
+def engine() -> None:
+    """The process beside the server that runs the models."""
+
+
+@engine.command()
+@click.option("--set", "overrides", multiple=True, metavar="NAME=VALUE", help="An engine setting; see the reference.")
+@click.option(
+    "--folder", type=click.Path(path_type=Path), default=Path("/var/lib/pythia"), show_default=True,
+    help="Cache, status and log of the engine of a prepared server.",
+)  # fmt: skip
+@target_options
+def run(overrides: tuple[str, ...], folder: Path) -> None:
+    """Run the engine in the foreground until SIGTERM. Embedded databases start theirs by themselves."""
+    from pythiadb.engine.run import run_beside, run_embedded
+
+    settings = load(dict(pair.split("=", 1) if "=" in pair else (pair, "") for pair in overrides))
+    target = current_target()
+    if target.data is not None:
+        run_embedded(target.data.expanduser().resolve(), settings)
+    else:
+        run_beside(str(target.dsn), folder, settings)
+
+
+@engine.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@target_options
+def status(as_json: bool) -> None:
+    """Show workers, open models, calls, latency and memory."""
+    with current_target().connect(autocommit=True) as connection:
+        row = connection.execute("SELECT pythia.engine_status(), current_setting('port')").fetchone()
+        assert row is not None
+        names = dict(connection.execute("SELECT package, relation::text FROM pythia.model").fetchall())
+    report: dict[str, Any] = row[0]
+    if as_json:
+        print_json(report)
+        return
+    print_table(
+        ["pid", "up", "memory", "connections", "calls", "errors", "queued", "texts", "p50 ms", "p99 ms"],
+        [
+            (w["pid"], f"{time.time() - w['started']:.0f} s", size(w["memory_bytes"]), w["connections"], w["calls"], w["errors"],
+             w["queued_texts"], w["texts"], w["p50_ms"], w["p99_ms"])
+            for w in report["workers"]
+        ],
+        title="workers",
+    )  # fmt: skip
+    print_table(
+        ["worker", "model", "size", "loaded in", "calls", "texts"],
+        [
+            (w["pid"], names.get(m["package"], m["package"][:12]), size(m["bytes"]), f"{m['load_seconds']} s", m["calls"], m["texts"])
+            for w in report["workers"] for m in w["models"]
+        ],
+        title="open models",
+    )  # fmt: skip
+
+
+@engine.command()
+@target_options
+def restart() -> None:
+    """Stop and start the engine of an embedded database; sessions go on with the new one."""
+    server = Server.at(data_directory().expanduser().resolve())
+    with current_target().connect(autocommit=True):
+        cluster.stop_engine(server.layout)
+        cluster.ensure_running(server)
+        console.print(f"engine runs with pid {cluster.engine_pid(server.layout)}")

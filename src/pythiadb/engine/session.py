@@ -1,0 +1,172 @@
+"""One connection of a database backend to a worker: reads commands, hands them out, writes answers.
+
+A backend sends its next command after the answer to the last, so a session has one call at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from pythiadb.engine import protocol
+from pythiadb.engine.cache import IncomingFile
+from pythiadb.engine.commands import NotSigned, verify
+from pythiadb.engine.scheduler import Request
+from pythiadb.errors import EngineFault, FeatureNotSupported, PythiaError
+
+if TYPE_CHECKING:
+    from pythiadb.engine.worker import Worker
+
+log = logging.getLogger("pythia.engine")
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far the running statement of a backend is: texts done and expected."""
+
+    done: int = 0
+    total: int = 0
+    since: float = field(default_factory=time.time)
+
+    def begin_call(self, total: int) -> None:
+        """Note a call of a statement that will send `total` texts; a new statement starts from nothing."""
+        if total != self.total or self.done >= self.total:
+            self.done, self.total, self.since = 0, total, time.time()
+
+
+class Session(asyncio.Protocol):
+    """The protocol object of one connection; lives in the worker's event loop."""
+
+    def __init__(self, worker: Worker) -> None:
+        self.worker = worker
+        self.wire = protocol.Wire(worker.settings.max_message_bytes)
+        self.dbname = ""
+        self.backend = 0
+        self.progress = Progress()
+        self.request: Request | None = None
+        self.incoming: dict[str, IncomingFile] = {}
+        self._transport: asyncio.Transport | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def busy(self) -> bool:
+        return self._task is not None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self.worker.sessions.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  (asyncio's signature)
+        """Forget the session; what it had in line is not worth running any more."""
+        self._transport = None
+        self.worker.sessions.discard(self)
+        for incoming in self.incoming.values():
+            incoming.close()
+        if self.request is not None:
+            self.request.cancelled = True
+        if self._task is not None:
+            self._task.cancel()
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            for event in self.wire.feed(data):
+                self._handle(event)
+        except protocol.ProtocolViolation as violation:
+            self._write(protocol.error("08P01", str(violation), fatal=True))
+            self.close()
+
+    def close(self) -> None:
+        """Close the connection after what was written has gone out."""
+        if self._transport is not None:
+            self._transport.close()
+
+    def _handle(self, event: protocol.Event) -> None:
+        match event:
+            case protocol.Query(text):
+                self._query(text)
+            case protocol.Startup(parameters):
+                self._start(parameters)
+            case protocol.EncryptionRequest():
+                self._write(protocol.DENY_ENCRYPTION)
+            case protocol.Terminate():
+                self.close()
+            case protocol.Unsupported(kind):
+                raise protocol.ProtocolViolation(f"message type {kind!r} is not supported by the engine")
+
+    def _start(self, parameters: dict[str, str]) -> None:
+        if len(self.worker.sessions) > self.worker.settings.max_connections:
+            self._write(protocol.error("53300", "the engine has too many connections", fatal=True))
+            self.close()
+            return
+        self.dbname = parameters.get("database") or parameters.get("user", "")
+        name = parameters.get("application_name", "")
+        self.backend = int(name) if name.isdigit() else 0
+        self._write(protocol.WELCOME)
+
+    def _query(self, text: bytes) -> None:
+        if self._task is not None:
+            raise protocol.ProtocolViolation("a command arrived while another is running")
+        if not text:
+            self._write(protocol.EMPTY_QUERY)
+        elif text[:4].upper() == b"SET ":  # libpq and dblink set client_encoding and the like
+            self._write(protocol.COMMAND_SET)
+        else:
+            secret = self.worker.secrets.get(self.dbname)
+            if secret is not None and self._answer_at_once(text, secret):
+                return
+            self._task = self.worker.loop.create_task(self._run(text))
+
+    def _answer_at_once(self, text: bytes, secret: bytes) -> bool:
+        """Answer a ping without a task; return False for everything else, also for what must become an error."""
+        try:
+            command = verify(text, secret, time.time(), self.worker.settings.signature_seconds)
+        except (NotSigned, ValueError):
+            return False
+        if command.verb != "ping":
+            return False
+        self._write(protocol.result([b"pong"]))
+        self.worker.record("ping", self, 0.0, None)
+        return True
+
+    async def _run(self, text: bytes) -> None:
+        started = time.perf_counter()
+        verb, failure = "?", None
+        try:
+            secret = await self.worker.secret(self.dbname)
+            command = verify(text, secret, time.time(), self.worker.settings.signature_seconds)
+            verb = command.verb
+            answer = protocol.result(await self.worker.execute(self, command))
+        except asyncio.CancelledError:
+            failure = "57014"
+            answer = b""
+        except Exception as error:
+            failure, answer = _error_answer(error)
+        self._task = self.request = None
+        self.worker.record(verb, self, time.perf_counter() - started, failure)
+        self._write(answer)
+
+    def _write(self, data: bytes) -> None:
+        if self._transport is not None and data:
+            self._transport.write(data)
+
+
+def _error_answer(error: Exception) -> tuple[str, bytes]:
+    """Return SQLSTATE and message of an error; what is not ours is an internal fault and says so."""
+    if isinstance(error, PythiaError):
+        return error.sqlstate, protocol.error(error.sqlstate, error.message, error.detail, error.hint)
+    fault = EngineFault(f"internal error of the engine: {type(error).__name__}", detail=str(error), hint="See the engine's log.")
+    log.error("internal error", exc_info=error)
+    return _error_answer(fault)
+
+
+def unknown_verb(verb: str) -> FeatureNotSupported:
+    """Return the error for a command that this engine does not know."""
+    return FeatureNotSupported(
+        f'unknown engine command "{verb}"',
+        detail="The database's functions and the engine are of different versions.",
+        hint="Restart the engine: pythia engine restart",
+    )

@@ -1,0 +1,74 @@
+"""A small helper to write ONNX graphs node by node."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+OPSET = 20  # the first with Gelu; LayerNormalization came with 17
+IR_VERSION = 10
+MICROSOFT = "com.microsoft"  # ONNX Runtime's own operators, part of every build of it
+
+# A protobuf message cannot pass 2 GiB; what is above this goes into a file of its own.
+INLINE_LIMIT = 1_900_000_000  # bytes
+
+
+class GraphBuilder:
+    """Nodes and weights in the order in which they were added; every node has one output, named after its operator."""
+
+    def __init__(self, prefix: str = "", opset: int = OPSET) -> None:
+        self.opset = opset
+        self.nodes: list[onnx.NodeProto] = []
+        self.weights: list[TensorProto] = []
+        self._prefix = prefix
+        self._names: set[str] = set()
+
+    def weight(self, name: str, values: NDArray[Any]) -> str:
+        """Add a constant tensor once and return its name; a second call with the same name only names it."""
+        name = self._prefix + name
+        if name not in self._names:
+            self._names.add(name)
+            self.weights.append(numpy_helper.from_array(np.ascontiguousarray(values), name))
+        return name
+
+    def integers(self, *values: int) -> str:
+        """Return the name of a constant int64 list."""
+        return self.weight("ints_" + "_".join(map(str, values)), np.array(values, dtype=np.int64))
+
+    def node(
+        self, operator: str, *inputs: str, output: str | None = None, domain: str = "", **attributes: Any
+    ) -> str:
+        """Add a node and return the name of its output; an empty input name leaves an optional input out."""
+        name = f"{self._prefix}{operator}_{len(self.nodes)}"
+        output = output or name
+        made = helper.make_node(operator, list(inputs), [output], name=name, domain=domain, **attributes)
+        self.nodes.append(made)
+        return output
+
+
+def text_model(
+    graph: GraphBuilder, name: str, inputs: tuple[str, ...], output: str, dimensions: int
+) -> onnx.ModelProto:
+    """Close a graph that takes int64 [batch, tokens] tensors and gives one float32 [batch, dimensions] tensor."""
+    taken = [helper.make_tensor_value_info(item, TensorProto.INT64, ["batch", "tokens"]) for item in inputs]
+    given = [helper.make_tensor_value_info(output, TensorProto.FLOAT, ["batch", dimensions])]
+    body = helper.make_graph(graph.nodes, name, taken, given, graph.weights)
+    opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(MICROSOFT, 1)]
+    return helper.make_model(body, opset_imports=opsets, ir_version=IR_VERSION, producer_name="pythiadb")
+
+
+def save_model(model: onnx.ModelProto, path: Path, *, inline_limit: int = INLINE_LIMIT) -> dict[str, Path]:
+    """Write a model and return its files by stored name: one file, or two when the weights pass `inline_limit` bytes."""
+    weights = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
+    if weights <= inline_limit:
+        onnx.save_model(model, path)
+        return {path.name: path}
+    data = path.with_name(path.name + ".data")
+    data.unlink(missing_ok=True)  # onnx appends to a file that is there
+    onnx.save_model(model, path, save_as_external_data=True, location=data.name, size_threshold=1024)
+    return {path.name: path, data.name: data}

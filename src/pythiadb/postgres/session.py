@@ -1,0 +1,175 @@
+"""Connections for applications: psycopg's, with AI SQL, vectors, and an embedded server behind them when asked for."""
+
+from __future__ import annotations
+
+import os
+import re
+import weakref
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Self
+
+import psycopg
+from psycopg import sql
+from psycopg.abc import Params, Query
+from psycopg.pq import TransactionStatus
+
+from pythiadb.errors import EngineUnavailable, InterfaceError, InvalidParameter
+from pythiadb.postgres import adapt, cluster, install
+from pythiadb.postgres.catalog import SessionCatalog
+from pythiadb.postgres.server import SUPERUSER, Server
+from pythiadb.sql import Dialect, Translation, translate
+
+_URL = re.compile(r"postgres(ql)?://")
+_DEFINITION = re.compile(r"\s*(CREATE|ALTER|DROP)\b", re.IGNORECASE)
+DIALECTS = ("postgres", "oracle")
+
+
+class Cursor(psycopg.Cursor[Any]):
+    """A psycopg cursor that reads AI SQL; everything else is psycopg's."""
+
+    connection: Connection  # type: ignore[assignment]  # psycopg makes cursors for their connection only
+
+    def execute(
+        self, query: Query, params: Params | None = None, *, prepare: bool | None = None, binary: bool | None = None
+    ) -> Self:
+        """Run a statement, after translating its AI SQL.
+
+        `params` may be a mapping (for `:name` or `%(name)s`), a sequence (for `:1` or `%s`), or None. When the embedded engine
+        has died, it is started again; a statement outside a transaction is then repeated once.
+        """
+        translation = self.connection.translate(query, with_parameters=params is not None)
+        values = bind_values(translation, params)
+        idle = self.connection.info.transaction_status == TransactionStatus.IDLE
+        try:
+            self._run(translation, values, prepare=prepare, binary=binary)
+        except psycopg.OperationalError as error:
+            if error.sqlstate != EngineUnavailable.sqlstate or not self.connection.revive_engine() or not idle:
+                raise
+            self.connection.rollback()
+            self._run(translation, values, prepare=prepare, binary=binary)
+        return self
+
+    def _run(self, translation: Translation, values: Params | None, *, prepare: bool | None, binary: bool | None) -> None:
+        for statement in translation.statements:
+            super().execute(statement.encode(), values, prepare=prepare, binary=binary)
+            if _DEFINITION.match(statement):
+                self.connection.catalog.forget()
+
+    def executemany(self, query: Query, params_seq: Iterable[Params], *, returning: bool = False) -> None:
+        """Run a statement for every set of parameters, in one pipeline."""
+        translation = self.connection.translate(query, with_parameters=True)
+        if len(translation.statements) != 1:
+            raise InterfaceError("executemany takes one statement")
+        values = (v for v in (bind_values(translation, p) for p in params_seq) if v is not None)
+        super().executemany(translation.statements[0].encode(), values, returning=returning)
+
+
+def bind_values(translation: Translation, params: Params | None) -> Params | None:
+    """Return the parameters as the translated text names them. Raises InterfaceError when some are missing."""
+    if params is None or not translation.binds:
+        return params
+    if isinstance(params, Mapping):
+        missing = [name for name in translation.binds if name not in params]
+        if missing:
+            raise InterfaceError(f'no value for bind variable ":{missing[0]}"')
+        return {name: params[name] for name in translation.binds}
+    if all(name.isdigit() for name in translation.binds):
+        return _by_number(translation.binds, params)
+    if len(params) != len(translation.binds):
+        raise InterfaceError(f"the statement has {len(translation.binds)} bind variables, {len(params)} values were given")
+    return dict(zip(translation.binds, params, strict=True))
+
+
+def _by_number(binds: tuple[str, ...], params: Sequence[Any]) -> dict[str, Any]:
+    if max(map(int, binds)) > len(params):
+        raise InterfaceError(f'no value for bind variable ":{max(binds, key=int)}"')
+    return {name: params[int(name) - 1] for name in binds}
+
+
+class Connection(psycopg.Connection[Any]):
+    """A psycopg connection whose cursors read AI SQL. Made by `pythiadb.connect`."""
+
+    dialect: Dialect = "postgres"
+    server: Server | None = None
+    catalog: SessionCatalog
+
+    @classmethod
+    def open(cls, conninfo: str, *, dialect: str, autocommit: bool, server: Server | None, **options: Any) -> Connection:
+        """Connect, check the schema, learn the vector types."""
+        if dialect not in DIALECTS:
+            raise InvalidParameter(f'unrecognized dialect "{dialect}"', hint='Use "postgres" or "oracle".')
+        connection = cls.connect(conninfo, autocommit=True, cursor_factory=Cursor, **options)
+        try:
+            connection.dialect = dialect  # type: ignore[assignment]  # checked above
+            connection.catalog = SessionCatalog(connection)
+            install.check(connection)
+            adapt.register(connection)
+            connection.autocommit = autocommit
+        except BaseException:
+            connection.close()
+            raise
+        connection.server = server
+        if server is not None:
+            connection._leave = weakref.finalize(connection, cluster.leave, server)
+        return connection
+
+    _leave: weakref.finalize[Any, Any] | None = None
+
+    def close(self) -> None:
+        """Close the connection; the embedded server stops soon after its last user has left."""
+        super().close()
+        if self._leave is not None:
+            self._leave()
+
+    def translate(self, query: Query, *, with_parameters: bool = False) -> Translation:
+        """Return the PostgreSQL statements that AI SQL stands for, without running them."""
+        if isinstance(query, bytes):
+            text = query.decode(self.info.encoding)
+        elif isinstance(query, sql.Composable):
+            text = query.as_string(self)
+        else:
+            text = str(query)
+        return translate(text, dialect=self.dialect, catalog=self.catalog, with_parameters=with_parameters)
+
+    def revive_engine(self) -> bool:
+        """Start an embedded engine that has died; return False when the server is not ours."""
+        if self.server is None:
+            return False
+        cluster.ensure_running(self.server)
+        return True
+
+
+def connect(
+    database: str | os.PathLike[str],
+    *,
+    dialect: str = "postgres",
+    autocommit: bool = False,
+    keep_running: bool = False,
+    dbname: str = SUPERUSER,
+    **options: Any,
+) -> Connection:
+    """Open a database: a directory (embedded, created when missing) or a `postgresql://` URL (prepared by `pythia install`).
+
+    Args:
+        database: the directory or the URL.
+        dialect: "postgres", or "oracle" to read the rest of each statement as Oracle SQL too.
+        autocommit: as in psycopg; off by default, as DB-API 2.0 asks.
+        keep_running: the embedded server stays after the last process has left, until `pythia stop`.
+        dbname: which database of the embedded server.
+        options: passed to psycopg, for example row_factory.
+
+    Raises:
+        ClusterError: the embedded server cannot be created or started.
+        SchemaVersionError: the database is not prepared, or by another version.
+        psycopg.OperationalError: no connection.
+    """
+    name = os.fspath(database)
+    if _URL.match(name):
+        return Connection.open(name, dialect=dialect, autocommit=autocommit, server=None, **options)
+    server = cluster.join(name, keep_running=keep_running)
+    try:
+        conninfo = server.conninfo(dbname)
+        return Connection.open(conninfo, dialect=dialect, autocommit=autocommit, server=server, **options)
+    except BaseException:
+        cluster.leave(server)
+        raise

@@ -1,0 +1,166 @@
+"""Repairs of a tree that sqlglot read as Oracle SQL, before it is written as PostgreSQL SQL.
+
+sqlglot's own translation keeps Oracle's DATE a date, SYSDATE a time with zone, and days as plain numbers; PostgreSQL needs
+a timestamp and an interval.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from sqlglot import exp
+
+_TRUNCATE = {
+    "DD": "day", "DDD": "day", "J": "day", "DAY": "week", "DY": "week", "IW": "week", "MM": "month", "MON": "month",
+    "MONTH": "month", "RM": "month", "Q": "quarter", "YYYY": "year", "YEAR": "year", "YY": "year", "Y": "year",
+    "HH": "hour", "HH12": "hour", "HH24": "hour", "MI": "minute",
+}  # fmt: skip
+
+
+def repair(tree: exp.Expression) -> exp.Expression:
+    """Change a tree so that PostgreSQL's text means what Oracle's did."""
+    for change in _CHANGES:
+        tree = tree.transform(change, copy=False)
+    return tree
+
+
+def _now(node: exp.Expression) -> exp.Expression:
+    """SYSDATE has whole seconds and no zone."""
+    if isinstance(node, exp.CurrentTimestamp) and node.args.get("sysdate"):
+        return _function("LOCALTIMESTAMP", exp.Literal.number(0))
+    return exp.CurrentTimestamp() if isinstance(node, exp.Systimestamp) else node
+
+
+def _types(node: exp.Expression) -> exp.Expression:
+    if not isinstance(node, exp.DataType):
+        return node
+    if node.is_type("date"):
+        return exp.DataType(this=exp.DataType.Type.USERDEFINED, kind="TIMESTAMP(0)")
+    if node.is_type("decimal"):
+        sizes = ", ".join("38" if isinstance(size.this, exp.Star) else size.sql() for size in node.expressions)
+        return exp.DataType(this=exp.DataType.Type.USERDEFINED, kind=f"NUMERIC({sizes})" if sizes else "NUMERIC")
+    return node
+
+
+def _hidden_functions(node: exp.Expression) -> exp.Expression:
+    if not isinstance(node, exp.Anonymous):
+        return node
+    arguments = node.expressions
+    if node.name == "__pythia_json" and len(arguments) == 1:
+        return exp.cast(arguments[0], "jsonb")
+    if node.name == "__pythia_to_date":
+        return _timestamp(_function("TO_TIMESTAMP", *arguments))
+    if node.name == "__pythia_add_months" and len(arguments) == 2:
+        months = exp.Mul(this=_wrapped(arguments[1]), expression=_interval("1 month"))
+        return exp.Paren(this=exp.Add(this=_wrapped(arguments[0]), expression=months))
+    return node
+
+
+def _dates(node: exp.Expression) -> exp.Expression:
+    """A date literal has a time part; TRUNC of a date names its unit as PostgreSQL does."""
+    if isinstance(node, exp.DateStrToDate):
+        return _timestamp(node.this)
+    if isinstance(node, (exp.DateTrunc, exp.TimestampTrunc)):
+        unit = node.text("unit").upper()
+        return _function("DATE_TRUNC", exp.Literal.string(_TRUNCATE.get(unit, unit.lower())), node.this)
+    return node
+
+
+def _division(node: exp.Expression) -> exp.Expression:
+    """Oracle divides numbers, PostgreSQL would divide integers."""
+    if not isinstance(node, exp.Div) or node.args.get("typed"):
+        return node
+    exact = exp.Mul(this=node.this.copy(), expression=exp.Literal.number("1.0"))
+    return exp.Div(this=exact, expression=node.expression.copy(), typed=True, safe=False)
+
+
+def _days(node: exp.Expression) -> exp.Expression:
+    """A number added to or taken from a point in time counts days."""
+    if not isinstance(node, (exp.Add, exp.Sub)):
+        return node
+    left, right = node.this, node.expression
+    if _is_time(left) and _is_time(right):
+        seconds = exp.Extract(this=exp.var("EPOCH"), expression=exp.Paren(this=node.copy()))
+        days = exp.Div(this=seconds, expression=exp.Literal.number(86400), typed=True, safe=False)
+        return exp.Paren(this=days) if isinstance(node, exp.Sub) else node
+    if _is_time(left) and not _is_interval(right):
+        node.set("expression", exp.Mul(this=_wrapped(right.copy()), expression=_interval("1 day")))
+    elif _is_time(right) and isinstance(node, exp.Add) and not _is_interval(left):
+        node.set("this", exp.Mul(this=_wrapped(left.copy()), expression=_interval("1 day")))
+    return node
+
+
+def _is_time(node: exp.Expression) -> bool:
+    """Tell whether an expression is surely a point in time: the clock, a date literal, or either shifted or truncated."""
+    if isinstance(node, exp.Paren):
+        return _is_time(node.this)
+    if isinstance(node, (exp.Add, exp.Sub)):
+        left, right = _is_time(node.this), _is_time(node.expression)
+        return left != right
+    if isinstance(node, exp.Cast):
+        return node.to.args.get("kind") == "TIMESTAMP(0)" or node.to.is_type("timestamp", "timestamptz")
+    if isinstance(node, exp.Anonymous):
+        truncates = node.name == "DATE_TRUNC" and _is_time(node.expressions[1])
+        return node.name == "LOCALTIMESTAMP" or truncates
+    return isinstance(node, (exp.CurrentTimestamp, exp.CurrentDate, exp.DateStrToDate))
+
+
+def _is_interval(node: exp.Expression) -> bool:
+    if isinstance(node, exp.Paren):
+        return _is_interval(node.this)
+    return node.find(exp.Interval) is not None
+
+
+def _dual(node: exp.Expression) -> exp.Expression:
+    """FROM dual is no FROM at all; beside other tables it is one row."""
+    if isinstance(node, exp.Select):
+        tables = node.args.get("from_")
+        only = tables is not None and not node.args.get("joins") and _is_dual(tables.this)
+        if only and not any(isinstance(item, exp.Star) for item in node.expressions):
+            node.set("from_", None)
+    elif _is_dual(node):
+        row = exp.select(exp.alias_(exp.Literal.string("X"), "dummy")).subquery(node.alias or "dual")
+        return row
+    return node
+
+
+def _is_dual(node: exp.Expression) -> bool:
+    return isinstance(node, exp.Table) and node.name.lower() == "dual" and not node.args.get("db")
+
+
+def _assignments(node: exp.Expression) -> exp.Expression:
+    """UPDATE t SET t.v = 1: PostgreSQL wants the bare column."""
+    if isinstance(node, exp.Update):
+        for assignment in node.expressions:
+            target = assignment.this
+            if isinstance(assignment, exp.EQ) and isinstance(target, exp.Column) and target.table:
+                assignment.set("this", exp.column(target.this))
+    return node
+
+
+def _function(name: str, *arguments: exp.Expression) -> exp.Anonymous:
+    return exp.Anonymous(this=name, expressions=list(arguments))
+
+
+def _timestamp(node: exp.Expression) -> exp.Cast:
+    return exp.Cast(this=node, to=exp.DataType(this=exp.DataType.Type.USERDEFINED, kind="TIMESTAMP(0)"))
+
+
+def _interval(text: str) -> exp.Expression:
+    return exp.Interval(this=exp.Literal.string(text))
+
+
+def _wrapped(node: exp.Expression) -> exp.Expression:
+    return exp.Paren(this=node) if isinstance(node, exp.Binary) else node
+
+
+_CHANGES: tuple[Callable[[exp.Expression], exp.Expression], ...] = (
+    _dual,
+    _types,
+    _now,
+    _hidden_functions,
+    _dates,
+    _division,
+    _days,
+    _assignments,
+)

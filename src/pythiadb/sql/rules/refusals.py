@@ -1,0 +1,55 @@
+"""Constructs that are known and not served yet: a clear answer instead of PostgreSQL's syntax error."""
+
+from __future__ import annotations
+
+from pythiadb.errors import FeatureNotSupported
+from pythiadb.sql.calls import find_calls
+from pythiadb.sql.rewrite import Rewrite
+from pythiadb.sql.source import Source, Span
+
+_SCORING = (
+    "PREDICTION PREDICTION_PROBABILITY PREDICTION_SET PREDICTION_COST PREDICTION_DETAILS PREDICTION_BOUNDS CLUSTER_ID "
+    "CLUSTER_PROBABILITY CLUSTER_SET CLUSTER_DISTANCE CLUSTER_DETAILS"
+).split()
+_CHUNKING = frozenset("BY MAX OVERLAP SPLIT LANGUAGE NORMALIZE EXTENDED".split())
+_STATEMENTS = (
+    (("CREATE", "VECTOR", "INDEX"), "CREATE VECTOR INDEX"),
+    (("CREATE", "HYBRID", "VECTOR", "INDEX"), "CREATE HYBRID VECTOR INDEX"),
+    (("EXPLAIN", "PLAN", "FOR"), "EXPLAIN PLAN FOR"),
+)
+
+
+def refuse_unserved(rewrite: Rewrite) -> None:
+    """Raise FeatureNotSupported that names the construct and its place; plain functions of the same names pass.
+
+    Before: SELECT prediction(a, b), cluster_id FROM t
+    After: SELECT prediction(a, b), cluster_id FROM t
+    """
+    source = rewrite.source
+    for words, name in _STATEMENTS:
+        if source.shape(Span(0, min(len(words), len(source.tokens)))) == words:
+            _refuse(source, 0, name)
+    for call in find_calls(source, _SCORING):
+        if any(source.key(i) == "USING" for i in source.flat(Span(call.open + 1, call.close))):
+            _refuse(source, call.name, f"{source.key(call.name)} with USING")
+    for call in find_calls(source, ("VECTOR_CHUNKS",)):
+        inside = Span(call.open + 2, call.close)
+        if any(source.key(i) in _CHUNKING for i in source.flat(inside) if source.key(i - 1) not in (",", ".")):
+            _refuse(source, call.name, "VECTOR_CHUNKS")
+    _refuse_inmemory(source)
+
+
+def _refuse_inmemory(source: Source) -> None:
+    """INMEMORY as a property of a table: after its name in ALTER TABLE, after its columns in CREATE TABLE."""
+    if source.key(0) not in ("ALTER", "CREATE") or source.key(1) != "TABLE":
+        return
+    for index in source.flat(source.inside(-1)):
+        previous = source.key(index - 1)
+        if source.key(index) != "INMEMORY" or previous in (".", "TABLE", "EXISTS", "TO", "COLUMN", "RENAME"):
+            continue
+        if previous == ")" or (source.key(0) == "ALTER" and index <= 5 and "COLUMN" not in source.shape(Span(0, index))):
+            _refuse(source, index, "INMEMORY")
+
+
+def _refuse(source: Source, index: int, name: str) -> None:
+    raise FeatureNotSupported(f"{name} is not supported yet", detail=source.where(index))
