@@ -10,6 +10,8 @@ import click
 
 from pythiadb.cli.display import console, print_json, print_table, size
 from pythiadb.cli.target import current_target, data_directory, target_options
+from pythiadb.engine.run import DEFAULT_FOLDER
+from pythiadb.engine.run import run as serve
 from pythiadb.engine.settings import load
 from pythiadb.postgres import cluster
 from pythiadb.postgres.server import Server
@@ -23,20 +25,14 @@ def engine() -> None:
 @engine.command()
 @click.option("--set", "overrides", multiple=True, metavar="NAME=VALUE", help="An engine setting; see the reference.")
 @click.option(
-    "--folder", type=click.Path(path_type=Path), default=Path("/var/lib/pythia"), show_default=True,
+    "--folder", type=click.Path(path_type=Path), default=DEFAULT_FOLDER, show_default=True,
     help="Cache, status and log of the engine of a prepared server.",
 )  # fmt: skip
 @target_options
 def run(overrides: tuple[str, ...], folder: Path) -> None:
     """Run the engine in the foreground until SIGTERM. Embedded databases start theirs by themselves."""
-    from pythiadb.engine.run import run_beside, run_embedded
-
-    settings = load(dict(pair.split("=", 1) if "=" in pair else (pair, "") for pair in overrides))
     target = current_target()
-    if target.data is not None:
-        run_embedded(target.data.expanduser().resolve(), settings)
-    else:
-        run_beside(str(target.dsn), folder, settings)
+    serve(target.data, target.dsn, folder, load(dict(pair.partition("=")[::2] for pair in overrides)))
 
 
 @engine.command()

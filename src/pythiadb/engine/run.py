@@ -16,6 +16,17 @@ from pythiadb.postgres.layout import ENGINE_FOLDER, PORT
 from pythiadb.postgres.server import Server
 
 
+DEFAULT_FOLDER = Path("/var/lib/pythia")  # of the engine of a prepared server
+
+
+def run(data: Path | None, dsn: str | None, folder: Path, settings: Settings) -> None:
+    """Serve an embedded database (`data`) or a prepared server (`dsn`, with cache, status and log in `folder`)."""
+    if data is not None:
+        run_embedded(data.expanduser().resolve(), settings)
+    else:
+        run_beside(str(dsn), folder, settings)
+
+
 def run_embedded(root: Path, settings: Settings) -> None:
     """Serve the embedded database in `root` until it is stopped or unused."""
     server = Server.at(root)

@@ -22,8 +22,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from pythiadb.engine.config import WorkerConfig, command_line
 from pythiadb.engine.settings import Settings
-from pythiadb.engine.worker import WorkerConfig, command_line
 from pythiadb.errors import EngineUnavailable
 from pythiadb.postgres.account import Account
 

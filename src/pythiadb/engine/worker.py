@@ -12,7 +12,6 @@ import socket
 import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ import psutil
 
 from pythiadb.engine.cache import Cache, FileEntry
 from pythiadb.engine.commands import Command
+from pythiadb.engine.config import WorkerConfig
 from pythiadb.engine.events import EventLog
 from pythiadb.engine.models import ModelRegistry, OpenModel
 from pythiadb.engine.probe import inspect_onnx, probe_package
@@ -37,20 +37,6 @@ STATUS_SECONDS = 0.25  # how often a changed status is written
 STOP_SECONDS = 10  # how long running calls may take to end when the worker stops
 DIRECT_CHARACTERS = 4096  # texts up to this length in all are tokenized in the event loop: a thread would cost more
 LATENCIES = 1000  # calls over which percentiles are taken
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerConfig:
-    """What the supervisor tells a worker on its command line."""
-
-    number: int
-    folder: str
-    log: str
-    conninfo: str
-    account: str
-    uid: int
-    gid: int
-    settings: dict[str, int]
 
 
 class Worker:
@@ -271,14 +257,6 @@ def main() -> None:
     Account(config.account, config.uid, config.gid).drop_privileges()
     os.umask(0o077)
     asyncio.run(_serve(config, socket.socket(fileno=arguments.control)))
-
-
-def command_line(config: WorkerConfig, control: int, python: str) -> list[str]:
-    """Return the command that starts a worker."""
-    return [
-        python, "-m", "pythiadb.engine.worker", "--control", str(control), "--data", config.folder,
-        "--config", orjson.dumps(asdict(config)).decode(),
-    ]  # fmt: skip
 
 
 if __name__ == "__main__":

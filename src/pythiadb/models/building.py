@@ -33,7 +33,7 @@ class GraphBuilder:
         name = self._prefix + name
         if name not in self._names:
             self._names.add(name)
-            self.weights.append(numpy_helper.from_array(np.ascontiguousarray(values), name))
+            self.weights.append(numpy_helper.from_array(np.asarray(values, order="C"), name))
         return name
 
     def integers(self, *values: int) -> str:

@@ -104,7 +104,7 @@ def start_engine(server: Server) -> None:
     """Start the engine beside the server unless it runs, and wait until it listens."""
     if engine_pid(server.layout) is not None:
         return
-    arguments = [sys.executable, "-m", "pythiadb.cli", "engine", "run", "--data", str(server.layout.root)]
+    arguments = [sys.executable, "-m", "pythiadb.engine", "--data", str(server.layout.root)]
     with server.layout.engine_log.open("ab") as log:
         process = subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", start_new_session=True)
     deadline = time.monotonic() + ENGINE_TIMEOUT

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pythiadb.sql.blocks import Block, conjuncts
-from pythiadb.sql.checks import Candidate, uses_limit, why_row_by_row
+from pythiadb.sql.checks import Candidate, row_limit, uses_limit, why_row_by_row
 from pythiadb.sql.embeddings import Embedding, input_text, single
 from pythiadb.sql.from_items import join_helper, star_text
 from pythiadb.sql.names import keep_column_name
@@ -106,7 +106,9 @@ def add_ctes(rewrite: Rewrite, level: int, ctes: list[str]) -> None:
 
 def remaining_where(rewrite: Rewrite, where: Span, calls: Iterable[Embedding]) -> str:
     """The conditions that hold no call over columns, with AND between them; empty if there are none."""
-    kept = [part for part in conjuncts(rewrite.source, where) if not any(part.holds(call.name) for call in calls)]
+    kept = [
+        part for part in conjuncts(rewrite.source, where) if not any(part.holds(call.name) for call in calls)
+    ]
     if len(kept) == 1:
         return rewrite.text(kept[0])
     return " AND ".join(rewrite.text(part) for part in kept)
@@ -150,17 +152,23 @@ def _inputs(rewrite: Rewrite, candidate: Candidate) -> str:
     key = key_text(rewrite, candidate.calls[0])
     if not uses_limit(candidate):
         return f"SELECT DISTINCT {key} AS __pythia_input FROM {tables}"
-    limit = rewrite.text(_tail(block))
-    return f"SELECT DISTINCT l.__pythia_input FROM (SELECT {key} AS __pythia_input FROM {tables} {limit}) l"
+    limited = f"SELECT {key} AS __pythia_input FROM {tables} {_limit(rewrite, block)}"
+    return f"SELECT DISTINCT l.__pythia_input FROM ({limited}) l"
 
 
-def _tail(block: Block) -> Span:
-    """ORDER BY, LIMIT, OFFSET and FETCH with their key words."""
-    starts = [span.start - (2 if name == "ORDER" else 1) for name, span in block.clauses.items() if name in _TAIL]
-    return Span(min(starts), block.span.end)
+def _limit(rewrite: Rewrite, block: Block) -> str:
+    """ORDER BY and the limit with their key words; PostgreSQL computes the rows that OFFSET passes over, too."""
+    counts = row_limit(block) if "OFFSET" in block.clauses else None
+    starts = [span.start - _KEYWORDS[name] for name, span in block.clauses.items() if name in _KEYWORDS]
+    if counts is None:
+        return rewrite.text(Span(min(starts), block.span.end))
+    order = block.clause("ORDER")
+    ordered = rewrite.text(Span(order.start - 2, order.end)) + " " if order.start < order.end else ""
+    limit, offset = (rewrite.text(Span(at, at + 1)) for at in counts)
+    return f"{ordered}LIMIT {limit}::bigint + {offset}::bigint"
 
 
-_TAIL = ("ORDER", "LIMIT", "OFFSET", "FETCH")
+_KEYWORDS = {"ORDER": 2, "LIMIT": 1, "OFFSET": 1, "FETCH": 1}  # how many words begin the clause
 
 
 def _expand_star(rewrite: Rewrite, block: Block) -> None:
@@ -175,5 +183,3 @@ def _depth(source: Source, level: int) -> int:
     while level >= 0:
         level, depth = source.parent[level], depth + 1
     return depth
-
-

@@ -59,7 +59,9 @@ class Change:
 Group = tuple[Helper, list[Embedding]]
 
 
-def batch_update(rewrite: Rewrite, query: Query, calls: list[Embedding], everything: tuple[Embedding, ...]) -> None:
+def batch_update(
+    rewrite: Rewrite, query: Query, calls: list[Embedding], everything: tuple[Embedding, ...]
+) -> None:
     """Rewrite the calls of an UPDATE or DELETE."""
     change = _read(rewrite, query, everything)
     keys: tuple[str, ...] = ()
@@ -72,7 +74,9 @@ def batch_update(rewrite: Rewrite, query: Query, calls: list[Embedding], everyth
         _write_update(change, keys, groups)
 
 
-def batch_merge(rewrite: Rewrite, query: Query, calls: list[Embedding], everything: tuple[Embedding, ...]) -> None:
+def batch_merge(
+    rewrite: Rewrite, query: Query, calls: list[Embedding], everything: tuple[Embedding, ...]
+) -> None:
     """Rewrite the calls of a MERGE."""
     change = _read(rewrite, query, everything)
     groups = _accept(change, calls, _merge_reason(change), _only_source_columns)
@@ -87,12 +91,15 @@ def _read(rewrite: Rewrite, query: Query, everything: tuple[Embedding, ...]) -> 
     starts: list[int] = []
     for index in source.flat(Span(query.verb + 1, end)):
         key = source.key(index)
-        named = source.key(index - 1) in (".", "AS") or (key == "FROM" and source.key(index - 1) == "DISTINCT")
+        named = source.key(index - 1) in (".", "AS") or (
+            key == "FROM" and source.key(index - 1) == "DISTINCT"
+        )
         seen = any(source.key(start) == key for start in starts)
         if key in _CLAUSES and not named and not (seen and key == "SET"):
             starts.append(index)
     clauses = {
-        source.key(start): Span(start + 1, stop) for start, stop in zip(starts, [*starts[1:], end], strict=False)
+        source.key(start): Span(start + 1, stop)
+        for start, stop in zip(starts, [*starts[1:], end], strict=False)
     }
     table = Span(query.verb + 1, starts[0] if starts else end)
     if source.key(table.start) == "INTO":
@@ -101,7 +108,10 @@ def _read(rewrite: Rewrite, query: Query, everything: tuple[Embedding, ...]) -> 
 
 
 def _accept(
-    change: Change, calls: list[Embedding], reason: str | None, fits: Callable[[Change, Embedding], str | None]
+    change: Change,
+    calls: list[Embedding],
+    reason: str | None,
+    fits: Callable[[Change, Embedding], str | None],
 ) -> list[Group]:
     """Put calls with the same input together and write those that may not be batched."""
     source = change.source
@@ -113,7 +123,12 @@ def _accept(
     for group in groups.values():
         others = [call for call in change.calls if call not in group]
         guards = (guard_reason(source, change.query.level, change.query.verb, call) for call in group)
-        reasons = (reason, input_reason(source, group, others), *guards, *(fits(change, call) for call in group))
+        reasons = (
+            reason,
+            input_reason(source, group, others),
+            *guards,
+            *(fits(change, call) for call in group),
+        )
         why = next((text for text in reasons if text), None)
         if why is None:
             accepted.append((Helper(change.rewrite.next_cte()), group))
@@ -173,7 +188,9 @@ def _in_set_or_where(change: Change, call: Embedding) -> str | None:
 def _only_source_columns(change: Change, call: Embedding) -> str | None:
     source = change.source
     name = _fold(item_name(source, change.clause("USING")))
-    columns = list(column_names(source, call.input)) or [(call.input.start, call.input.end - call.input.start > 1)]
+    columns = list(column_names(source, call.input)) or [
+        (call.input.start, call.input.end - call.input.start > 1)
+    ]
     fits = all(qualified and folded(source, index) == name for index, qualified in columns)
     return None if fits else "the input is not of the source of MERGE alone"
 
@@ -186,7 +203,9 @@ def _write_update(change: Change, keys: tuple[str, ...], groups: list[Group]) ->
     suffix = f" WHERE {rest}" if rest else ""
     inputs = {helper: key_text(rewrite, group[0]) for helper, group in groups}
     ctes = [
-        helper_cte(helper, group[0], f"SELECT DISTINCT {inputs[helper]} AS __pythia_input FROM {tables}{suffix}")
+        helper_cte(
+            helper, group[0], f"SELECT DISTINCT {inputs[helper]} AS __pythia_input FROM {tables}{suffix}"
+        )
         for helper, group in groups
     ]
     columns = [f"{change.name}.{key} AS __pythia_key_{n}" for n, key in enumerate(keys, 1)]

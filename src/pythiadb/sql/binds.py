@@ -27,5 +27,6 @@ def bind_names(text: str) -> tuple[str, ...]:
 def write_binds(text: str) -> str:
     """Write the binds of a text as psycopg's placeholders."""
     return "".join(
-        f"%({token.text[1:]})s" if token.kind is Kind.BIND else token.text.replace("%", "%%") for token in scan(text)
+        f"%({token.text[1:]})s" if token.kind is Kind.BIND else token.text.replace("%", "%%")
+        for token in scan(text)
     )

@@ -22,7 +22,9 @@ _WITH_NEXT = {
     "ON": ("CONFLICT",),
     "WITH": ("DATA", "NO"),
 }
-_CLAUSES = frozenset(("FROM", "INTO", "WHERE", "HAVING", "WINDOW", "LIMIT", "OFFSET", "FETCH", "RETURNING", *_WITH_NEXT))
+_CLAUSES = frozenset(
+    ("FROM", "INTO", "WHERE", "HAVING", "WINDOW", "LIMIT", "OFFSET", "FETCH", "RETURNING", *_WITH_NEXT)
+)
 _ENDS = SET_OPERATORS | {"RETURNING", "ON", "WITH"}
 _NAMES = (Kind.WORD, Kind.QUOTED)
 
@@ -79,7 +81,9 @@ def block_at(source: Source, index: int) -> Block | None:
         for block in reversed(list(blocks_of(source, level))):
             if block.span.holds(index):
                 return block
-        if level < 0 or any(source.key(i) == "VALUES" for i in source.flat(Span(source.inside(level).start, index))):
+        if level < 0 or any(
+            source.key(i) == "VALUES" for i in source.flat(Span(source.inside(level).start, index))
+        ):
             return None
         index, level = level, source.parent[level]
 
@@ -185,7 +189,18 @@ def _skip_search(source: Source, index: int) -> int:
     """Behind the SEARCH and CYCLE clauses of a recursive CTE."""
     while source.key(index) in ("SEARCH", "CYCLE"):
         index += 1
-        while source.key(index) not in (",", "SEARCH", "CYCLE", "SELECT", "INSERT", "UPDATE", "DELETE", "MERGE", "(", ""):
+        while source.key(index) not in (
+            ",",
+            "SEARCH",
+            "CYCLE",
+            "SELECT",
+            "INSERT",
+            "UPDATE",
+            "DELETE",
+            "MERGE",
+            "(",
+            "",
+        ):
             index += 1
             if source.key(index) == "," and source.key(index + 2) not in ("AS", "(", "MATERIALIZED"):
                 index += 1

@@ -6,17 +6,17 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from pythiadb.errors import SQLSyntaxError
-from pythiadb.sql.scan import Kind
+from pythiadb.sql.scan import Kind, words
 from pythiadb.sql.source import Source, Span
 
 # After one of these words a name with parentheses is being defined or named, not called.
-_NAMING = frozenset(
-    "FUNCTION PROCEDURE ROUTINE AGGREGATE TABLE INTO EXISTS REFERENCES WITH RECURSIVE VIEW UPDATE COPY ONLY ANALYZE".split()
+_NAMING = words(
+    "FUNCTION PROCEDURE ROUTINE AGGREGATE TABLE INTO EXISTS REFERENCES WITH RECURSIVE VIEW UPDATE COPY ONLY ANALYZE"
 )
 # After one of these words, or an operator, or ( [ , an expression begins.
-_LEADS = frozenset(
+_LEADS = words(
     "SELECT DISTINCT ALL WHERE AND OR NOT ON WHEN THEN ELSE CASE BY HAVING RETURNING BETWEEN LIKE ILIKE IN USING RETURN "
-    "LIMIT OFFSET DEFAULT SET".split()
+    "LIMIT OFFSET DEFAULT SET"
 )
 METERED = (Kind.STRING, Kind.BIND, Kind.PLACEHOLDER, Kind.PARAM)
 
@@ -34,7 +34,12 @@ class Call:
 def find_calls(source: Source, names: Collection[str]) -> Iterator[Call]:
     """Give the calls of unqualified functions in the order of the text; `names` are in upper case."""
     for index, token in enumerate(source.tokens):
-        if token.kind is Kind.WORD and token.key in names and source.is_open(index + 1) and _is_called(source, index):
+        if (
+            token.kind is Kind.WORD
+            and token.key in names
+            and source.is_open(index + 1)
+            and _is_called(source, index)
+        ):
             yield _call(source, index)
 
 
@@ -60,5 +65,7 @@ def _call(source: Source, name: int) -> Call:
     opened = name + 1
     close = source.partner[opened]
     if close >= len(source.tokens):
-        raise SQLSyntaxError("unterminated argument list of " + source.at(name).text.lower(), detail=source.where(name))
+        raise SQLSyntaxError(
+            "unterminated argument list of " + source.at(name).text.lower(), detail=source.where(name)
+        )
     return Call(name, opened, close, tuple(source.split(Span(opened + 1, close), ",")))

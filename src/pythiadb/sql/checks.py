@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from pythiadb.sql.blocks import Block
+from pythiadb.sql.calls import METERED
 from pythiadb.sql.embeddings import Embedding
 from pythiadb.sql.from_items import star_text
 from pythiadb.sql.references import AGGREGATES, has_aggregate, has_subquery, has_volatile
-from pythiadb.sql.scan import Kind
+from pythiadb.sql.scan import Kind, words
 from pythiadb.sql.source import Source, Span
 from pythiadb.sql.statements import why_not_once
 
@@ -45,20 +46,36 @@ def why_row_by_row(candidate: Candidate) -> str | None:
 def uses_limit(candidate: Candidate) -> bool:
     """Tell whether only the rows within the block's LIMIT need the call: it stands in the select list and nowhere else."""
     block = candidate.block
-    if not block.is_limited or block.is_distinct or block.is_grouped:
+    if not {"LIMIT", "FETCH"} & block.clauses.keys() or block.is_distinct or block.is_grouped:
         return False
     return not any(_needs_all_rows(block, call) for call in candidate.calls)
 
 
+def row_limit(block: Block) -> tuple[int, int] | None:
+    """The tokens of the LIMIT and the OFFSET if each is one number or parameter; rows passed over are computed as well."""
+    source, found = block.source, []
+    for name in ("FETCH" if "FETCH" in block.clauses else "LIMIT", "OFFSET"):
+        words = [i for i in range(*block.clause(name)) if source.key(i) not in _ROW_WORDS]
+        if len(words) != 1 or source.at(words[0]).kind not in (Kind.NUMBER, *METERED):
+            return None
+        found.append(words[0])
+    return found[0], found[1]
+
+
 def named_by_order(block: Block, calls: tuple[Embedding, ...]) -> bool:
     """Tell whether ORDER BY names, by alias or number, a select item that holds one of the calls."""
-    return any(item is not None and any(item.holds(call.name) for call in calls) for item in _ordered_items(block))
+    return any(
+        item is not None and any(item.holds(call.name) for call in calls) for item in _ordered_items(block)
+    )
 
 
 def _needs_all_rows(block: Block, call: Embedding) -> bool:
     if block.part_of(call.name) != "SELECT" or named_by_order(block, (call,)):
         return True
-    return any(_is_aggregate(block.source, bracket) or _is_window(block.source, bracket) for bracket in around(block.source, block.level, call))
+    return any(
+        _is_aggregate(block.source, bracket) or _is_window(block.source, bracket)
+        for bracket in around(block.source, block.level, call)
+    )
 
 
 def _place(candidate: Candidate) -> str | None:
@@ -103,7 +120,12 @@ def guard_reason(source: Source, level: int, start: int, call: Embedding) -> str
     inner = call.name
     for bracket in (*around(source, level, call), level):
         flat = source.flat(Span(max(start, source.inside(bracket).start), inner))
-        if sum((source.key(i) == "CASE") - (source.key(i) == "END") for i in flat if source.key(i - 1) != ".") > 0:
+        if (
+            sum(
+                (source.key(i) == "CASE") - (source.key(i) == "END") for i in flat if source.key(i - 1) != "."
+            )
+            > 0
+        ):
             return "in CASE"
         if bracket != level and source.key(bracket - 1) == "COALESCE":
             return "in COALESCE"
@@ -125,12 +147,16 @@ def _volatile(candidate: Candidate) -> str | None:
 
 def _from_computes(candidate: Candidate) -> str | None:
     tables = candidate.block.clause("FROM")
-    return "the FROM clause computes embeddings" if any(tables.holds(c.name) for c in candidate.others) else None
+    return (
+        "the FROM clause computes embeddings" if any(tables.holds(c.name) for c in candidate.others) else None
+    )
 
 
 def _guarded(candidate: Candidate) -> str | None:
     block = candidate.block
-    reasons = (guard_reason(candidate.source, block.level, block.span.start, call) for call in candidate.calls)
+    reasons = (
+        guard_reason(candidate.source, block.level, block.span.start, call) for call in candidate.calls
+    )
     return next((reason for reason in reasons if reason), None)
 
 
@@ -141,7 +167,9 @@ def _grouped(candidate: Candidate) -> str | None:
         return None
     items = {source.shape(item) for item in source.split(block.clause("GROUP"), ",")}
     for call in candidate.calls:
-        aggregated = any(_is_aggregate(source, bracket) for bracket in around(block.source, block.level, call))
+        aggregated = any(
+            _is_aggregate(source, bracket) for bracket in around(block.source, block.level, call)
+        )
         if block.part_of(call.name) != "WHERE" and not aggregated and source.shape(call.span) not in items:
             return "not in GROUP BY"
     return None
@@ -155,8 +183,11 @@ def _limited(candidate: Candidate) -> str | None:
     if "WINDOW" in block.clauses or has_volatile(candidate.source, block.clause("ORDER")):
         return "LIMIT in a block with WINDOW or volatile order"
     order = block.clause("ORDER")
-    if any(order.holds(call.name) for call in candidate.others):
-        return "LIMIT ordered by another embedding"
+    where = block.clause("WHERE")
+    if any(order.holds(call.name) or where.holds(call.name) for call in candidate.others):
+        return "LIMIT over rows that another embedding selects"
+    if "OFFSET" in block.clauses and row_limit(block) is None:
+        return "OFFSET with a computed LIMIT"
     if any(item is not None for item in _ordered_items(block)):
         return "LIMIT ordered by a column number or alias"
     return None
@@ -166,7 +197,9 @@ def _ordered_items(block: Block) -> Iterator[Span | None]:
     """For each ORDER BY item, the select item that it names by number or alias; None if it is an expression of its own."""
     source = block.source
     for item in source.split(block.clause("ORDER"), ","):
-        words = [i for i in source.flat(item) if source.key(i) not in ("ASC", "DESC", "NULLS", "FIRST", "LAST")]
+        words = [
+            i for i in source.flat(item) if source.key(i) not in ("ASC", "DESC", "NULLS", "FIRST", "LAST")
+        ]
         first = source.at(item.start)
         if len(words) == 1 and first.kind is Kind.NUMBER:
             number = int(first.text) if first.text.isdigit() else 0
@@ -181,18 +214,24 @@ def _item_named(block: Block, name: int) -> Span | None:
     """The select item that may have this output name; None if the name is surely a column of the tables."""
     source, key = block.source, block.source.key(name)
     for item in block.items:
-        plain = all(source.at(i).kind in (Kind.WORD, Kind.QUOTED) or source.key(i) == "." for i in range(*item))
+        plain = all(
+            source.at(i).kind in (Kind.WORD, Kind.QUOTED) or source.key(i) == "." for i in range(*item)
+        )
         chain = plain and all((source.key(i) == ".") == bool((i - item.start) % 2) for i in range(*item))
         if chain:
             continue
-        if any(source.key(i) == key or source.at(i).text.strip('"').upper() == key.strip('"').upper() for i in range(*item)):
+        if any(
+            source.key(i) == key or source.at(i).text.strip('"').upper() == key.strip('"').upper()
+            for i in range(*item)
+        ):
             return item
     known = key in _TYPE_NAMES or source.at(name).kind is Kind.QUOTED
     return block.items[0] if known and block.items else None
 
 
+_ROW_WORDS = ("FIRST", "NEXT", "ROW", "ROWS", "ONLY")
 # Output columns that PostgreSQL names after a type, such as int4 for '1'::int, without that word in the text.
-_TYPE_NAMES = frozenset("BOOL BPCHAR FLOAT4 FLOAT8 INT2 INT4 INT8 NUMERIC TIMESTAMPTZ TIMETZ VARBIT VARCHAR".split())
+_TYPE_NAMES = words("BOOL BPCHAR FLOAT4 FLOAT8 INT2 INT4 INT8 NUMERIC TIMESTAMPTZ TIMETZ VARBIT VARCHAR")
 
 
 def around(source: Source, level: int, call: Embedding) -> Iterator[int]:

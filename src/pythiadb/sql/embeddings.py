@@ -63,7 +63,9 @@ def single(rewrite: Rewrite, call: Embedding, *, function: str = "pythia.vector_
 def _read_all(source: Source) -> Iterator[Embedding]:
     for call in find_calls(source, ("VECTOR_EMBEDDING",)):
         inside = Span(call.open + 1, call.close)
-        using = next((i for i in source.flat(inside) if source.key(i) == "USING" and source.key(i - 1) != "."), None)
+        using = next(
+            (i for i in source.flat(inside) if source.key(i) == "USING" and source.key(i - 1) != "."), None
+        )
         if using is not None:
             yield _read(source, call, using)
 
@@ -77,7 +79,9 @@ def _read(source: Source, call: Call, using: int) -> Embedding:
     if len(source.split(written, ",")) > 1:
         raise SQLSyntaxError("an embedding model takes one attribute", detail=source.where(call.name))
     name = "".join(source.at(i).text for i in range(model.start, model.end))
-    star = source.key(written.end - 1) == "*" and (written.end - written.start == 1 or source.key(written.end - 2) == ".")
+    star = source.key(written.end - 1) == "*" and (
+        written.end - written.start == 1 or source.key(written.end - 2) == "."
+    )
     return Embedding(Span(call.name, call.close + 1), _literal(name), name, written, star, alias)
 
 

@@ -19,20 +19,24 @@ from pythiadb.sql.embeddings import find_embeddings
 from pythiadb.sql.oracle_tree import repair
 from pythiadb.sql.rewrite import NO_CATALOG, Rewrite
 from pythiadb.sql.rules import LOCAL_RULES
-from pythiadb.sql.scan import Kind, scan, significant
+from pythiadb.sql.scan import Kind, scan, significant, words
 from pythiadb.sql.source import Source, Span
 
-_PARSED = frozenset("SELECT WITH INSERT UPDATE DELETE MERGE CREATE ALTER (".split())
-_CONTROL = frozenset(
+_PARSED = words("SELECT WITH INSERT UPDATE DELETE MERGE CREATE ALTER (")
+_CONTROL = words(
     "BEGIN CASE CLOSE COMMIT CONTINUE DECLARE DELETE EXECUTE EXIT FETCH FOR FORALL GOTO IF INSERT LOCK LOOP MERGE NULL OPEN "
-    "PIPE RAISE RETURN ROLLBACK SAVEPOINT SELECT SET UPDATE WHILE WITH".split()
+    "PIPE RAISE RETURN ROLLBACK SAVEPOINT SELECT SET UPDATE WHILE WITH"
 )
 # sqlglot knows these by other rules than PostgreSQL, pgvector or Pythia.
-_VERBATIM = frozenset(
+_VERBATIM = words(
     "COSINE_DISTANCE HAMMING_DISTANCE INNER_PRODUCT JACCARD_DISTANCE L1_DISTANCE L2_DISTANCE L2_NORMALIZE SUBVECTOR "
-    "BINARY_QUANTIZE VECTOR_EMBEDDING TO_CHAR TO_NUMBER TO_TIMESTAMP SUBSTR".split()
+    "BINARY_QUANTIZE VECTOR_EMBEDDING TO_CHAR TO_NUMBER TO_TIMESTAMP SUBSTR"
 )
-_HIDDEN_FUNCTIONS = {"JSON": "__pythia_json", "TO_DATE": "__pythia_to_date", "ADD_MONTHS": "__pythia_add_months"}
+_HIDDEN_FUNCTIONS = {
+    "JSON": "__pythia_json",
+    "TO_DATE": "__pythia_to_date",
+    "ADD_MONTHS": "__pythia_add_months",
+}
 # Oracle has no operators of these names, sqlglot passes them on, and they bind as pgvector's do in PostgreSQL.
 _OPERATORS = {"<=>": "<<", "<->": ">>", "<#>": "&", "<+>": "|"}
 _SHOWN_OPERATORS = {hidden: shown for shown, hidden in _OPERATORS.items()}
@@ -95,7 +99,9 @@ def _transpile(source: Source, text: str) -> str:
         facts = (getattr(error, "errors", None) or [{}])[0]
         near = facts.get("highlight") or ""
         message = f'syntax error at or near "{near}"' if near else "statement cannot be read as Oracle SQL"
-        raise SQLSyntaxError(message, detail=_place(source, near), hint="It was read as Oracle SQL.") from error
+        raise SQLSyntaxError(
+            message, detail=_place(source, near), hint="It was read as Oracle SQL."
+        ) from error
 
 
 def _place(source: Source, near: str) -> str:
@@ -145,7 +151,9 @@ def _show(text: str, hidden: _Hidden) -> str:
             edits.replace(token.start, token.end, _SHOWN_OPERATORS[token.text])
         elif match and match[1] == "ai":
             number = int(match[2])
-            edits.replace(token.start, source.at(index + 1).end, f"VECTOR_EMBEDDING({hidden.texts[number]} USING ")
+            edits.replace(
+                token.start, source.at(index + 1).end, f"VECTOR_EMBEDDING({hidden.texts[number]} USING "
+            )
             if alias := hidden.aliases[number]:
                 written = alias[1:-1].replace("''", "'").replace('"', '""')
                 edits.insert(source.at(source.partner[index + 1]).start, f' AS "{written}"')
@@ -174,7 +182,9 @@ def _procedure(source: Source, span: Span) -> str:
 def _block_parts(source: Source) -> list[Span]:
     """The statements between BEGIN and END."""
     last = len(source.tokens) - 1
-    while last > 0 and (source.key(last) in (";", "/") or (source.key(last) != "END" and source.key(last - 1) == "END")):
+    while last > 0 and (
+        source.key(last) in (";", "/") or (source.key(last) != "END" and source.key(last - 1) == "END")
+    ):
         last -= 1
     if source.key(last) != "END":
         raise SQLSyntaxError("anonymous block without END", detail=source.where(last))
@@ -195,7 +205,9 @@ def _only_calls(source: Source, index: int) -> FeatureNotSupported:
 def _alter_table(source: Source) -> str:
     """ALTER TABLE t ADD (a NUMBER, b DATE), whose parentheses PostgreSQL does not have; any other as sqlglot has it."""
     add = next((i for i in source.flat(source.inside(-1)) if source.key(i) == "ADD"), None)
-    bracketed = add is not None and source.is_open(add + 1) and source.partner[add + 1] == len(source.tokens) - 1
+    bracketed = (
+        add is not None and source.is_open(add + 1) and source.partner[add + 1] == len(source.tokens) - 1
+    )
     if add is None or not bracketed:
         return _translate(source, Span(0, len(source.tokens)))
     opening = "CREATE TABLE __pythia_t ("

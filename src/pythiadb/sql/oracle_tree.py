@@ -17,32 +17,36 @@ _TRUNCATE = {
 }  # fmt: skip
 
 
-def repair(tree: exp.Expression) -> exp.Expression:
+def repair(tree: exp.Expr) -> exp.Expr:
     """Change a tree so that PostgreSQL's text means what Oracle's did."""
     for change in _CHANGES:
         tree = tree.transform(change, copy=False)
     return tree
 
 
-def _now(node: exp.Expression) -> exp.Expression:
+def _now(node: exp.Expr) -> exp.Expr:
     """SYSDATE has whole seconds and no zone."""
     if isinstance(node, exp.CurrentTimestamp) and node.args.get("sysdate"):
         return _function("LOCALTIMESTAMP", exp.Literal.number(0))
     return exp.CurrentTimestamp() if isinstance(node, exp.Systimestamp) else node
 
 
-def _types(node: exp.Expression) -> exp.Expression:
+def _types(node: exp.Expr) -> exp.Expr:
     if not isinstance(node, exp.DataType):
         return node
     if node.is_type("date"):
         return exp.DataType(this=exp.DataType.Type.USERDEFINED, kind="TIMESTAMP(0)")
     if node.is_type("decimal"):
-        sizes = ", ".join("38" if isinstance(size.this, exp.Star) else size.sql() for size in node.expressions)
-        return exp.DataType(this=exp.DataType.Type.USERDEFINED, kind=f"NUMERIC({sizes})" if sizes else "NUMERIC")
+        sizes = ", ".join(
+            "38" if isinstance(size.this, exp.Star) else size.sql() for size in node.expressions
+        )
+        return exp.DataType(
+            this=exp.DataType.Type.USERDEFINED, kind=f"NUMERIC({sizes})" if sizes else "NUMERIC"
+        )
     return node
 
 
-def _hidden_functions(node: exp.Expression) -> exp.Expression:
+def _hidden_functions(node: exp.Expr) -> exp.Expr:
     if not isinstance(node, exp.Anonymous):
         return node
     arguments = node.expressions
@@ -56,7 +60,7 @@ def _hidden_functions(node: exp.Expression) -> exp.Expression:
     return node
 
 
-def _dates(node: exp.Expression) -> exp.Expression:
+def _dates(node: exp.Expr) -> exp.Expr:
     """A date literal has a time part; TRUNC of a date names its unit as PostgreSQL does."""
     if isinstance(node, exp.DateStrToDate):
         return _timestamp(node.this)
@@ -66,7 +70,7 @@ def _dates(node: exp.Expression) -> exp.Expression:
     return node
 
 
-def _division(node: exp.Expression) -> exp.Expression:
+def _division(node: exp.Expr) -> exp.Expr:
     """Oracle divides numbers, PostgreSQL would divide integers."""
     if not isinstance(node, exp.Div) or node.args.get("typed"):
         return node
@@ -74,7 +78,7 @@ def _division(node: exp.Expression) -> exp.Expression:
     return exp.Div(this=exact, expression=node.expression.copy(), typed=True, safe=False)
 
 
-def _days(node: exp.Expression) -> exp.Expression:
+def _days(node: exp.Expr) -> exp.Expr:
     """A number added to or taken from a point in time counts days."""
     if not isinstance(node, (exp.Add, exp.Sub)):
         return node
@@ -90,7 +94,7 @@ def _days(node: exp.Expression) -> exp.Expression:
     return node
 
 
-def _is_time(node: exp.Expression) -> bool:
+def _is_time(node: exp.Expr) -> bool:
     """Tell whether an expression is surely a point in time: the clock, a date literal, or either shifted or truncated."""
     if isinstance(node, exp.Paren):
         return _is_time(node.this)
@@ -105,13 +109,13 @@ def _is_time(node: exp.Expression) -> bool:
     return isinstance(node, (exp.CurrentTimestamp, exp.CurrentDate, exp.DateStrToDate))
 
 
-def _is_interval(node: exp.Expression) -> bool:
+def _is_interval(node: exp.Expr) -> bool:
     if isinstance(node, exp.Paren):
         return _is_interval(node.this)
     return node.find(exp.Interval) is not None
 
 
-def _dual(node: exp.Expression) -> exp.Expression:
+def _dual(node: exp.Expr) -> exp.Expr:
     """FROM dual is no FROM at all; beside other tables it is one row."""
     if isinstance(node, exp.Select):
         tables = node.args.get("from_")
@@ -119,16 +123,15 @@ def _dual(node: exp.Expression) -> exp.Expression:
         if only and not any(isinstance(item, exp.Star) for item in node.expressions):
             node.set("from_", None)
     elif _is_dual(node):
-        row = exp.select(exp.alias_(exp.Literal.string("X"), "dummy")).subquery(node.alias or "dual")
-        return row
+        return exp.select(exp.alias_(exp.Literal.string("X"), "dummy")).subquery(node.alias or "dual")
     return node
 
 
-def _is_dual(node: exp.Expression) -> bool:
+def _is_dual(node: exp.Expr) -> bool:
     return isinstance(node, exp.Table) and node.name.lower() == "dual" and not node.args.get("db")
 
 
-def _assignments(node: exp.Expression) -> exp.Expression:
+def _assignments(node: exp.Expr) -> exp.Expr:
     """UPDATE t SET t.v = 1: PostgreSQL wants the bare column."""
     if isinstance(node, exp.Update):
         for assignment in node.expressions:
@@ -138,23 +141,23 @@ def _assignments(node: exp.Expression) -> exp.Expression:
     return node
 
 
-def _function(name: str, *arguments: exp.Expression) -> exp.Anonymous:
+def _function(name: str, *arguments: exp.Expr) -> exp.Anonymous:
     return exp.Anonymous(this=name, expressions=list(arguments))
 
 
-def _timestamp(node: exp.Expression) -> exp.Cast:
+def _timestamp(node: exp.Expr) -> exp.Cast:
     return exp.Cast(this=node, to=exp.DataType(this=exp.DataType.Type.USERDEFINED, kind="TIMESTAMP(0)"))
 
 
-def _interval(text: str) -> exp.Expression:
+def _interval(text: str) -> exp.Expr:
     return exp.Interval(this=exp.Literal.string(text))
 
 
-def _wrapped(node: exp.Expression) -> exp.Expression:
+def _wrapped(node: exp.Expr) -> exp.Expr:
     return exp.Paren(this=node) if isinstance(node, exp.Binary) else node
 
 
-_CHANGES: tuple[Callable[[exp.Expression], exp.Expression], ...] = (
+_CHANGES: tuple[Callable[[exp.Expr], exp.Expr], ...] = (
     _dual,
     _types,
     _now,

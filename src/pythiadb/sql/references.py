@@ -8,30 +8,30 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pythiadb.sql.scan import Kind
+from pythiadb.sql.scan import Kind, words
 from pythiadb.sql.source import Source, Span
 
-AGGREGATES = frozenset(
+AGGREGATES = words(
     "ANY_VALUE ARRAY_AGG AVG BIT_AND BIT_OR BIT_XOR BOOL_AND BOOL_OR COUNT CORR COVAR_POP COVAR_SAMP CUME_DIST DENSE_RANK "
     "EVERY GROUPING JSON_AGG JSON_ARRAYAGG JSON_OBJECTAGG JSON_OBJECT_AGG JSONB_AGG JSONB_OBJECT_AGG LISTAGG MAX MIN MODE "
     "PERCENT_RANK PERCENTILE_CONT PERCENTILE_DISC RANGE_AGG RANGE_INTERSECT_AGG RANK REGR_AVGX REGR_AVGY REGR_COUNT "
     "REGR_INTERCEPT REGR_R2 REGR_SLOPE REGR_SXX REGR_SXY REGR_SYY STDDEV STDDEV_POP STDDEV_SAMP STRING_AGG SUM VAR_POP "
-    "VAR_SAMP VARIANCE XMLAGG".split()
+    "VAR_SAMP VARIANCE XMLAGG"
 )
-_VOLATILE = frozenset(
+_VOLATILE = words(
     "RANDOM RANDOM_NORMAL SETSEED CLOCK_TIMESTAMP TIMEOFDAY NEXTVAL SETVAL CURRVAL LASTVAL GEN_RANDOM_UUID "
     "GEN_RANDOM_BYTES UUIDV4 UUIDV7 UUID_GENERATE_V1 UUID_GENERATE_V1MC UUID_GENERATE_V4 PG_SLEEP PG_SLEEP_FOR "
     "PG_SLEEP_UNTIL TABLESAMPLE PG_ADVISORY_LOCK PG_ADVISORY_XACT_LOCK PG_TRY_ADVISORY_LOCK "
-    "PG_TRY_ADVISORY_XACT_LOCK DBLINK DBLINK_EXEC".split()
+    "PG_TRY_ADVISORY_XACT_LOCK DBLINK DBLINK_EXEC"
 )
 # Words of expressions that are no columns. Key words with which a type begins are found by what follows them.
-_KEYWORDS = frozenset(
+_KEYWORDS = words(
     "ALL AND ANY ARRAY AS ASC AT BETWEEN BOTH BY CASE CAST COLLATE CURRENT_CATALOG CURRENT_DATE CURRENT_ROLE CURRENT_SCHEMA "
     "CURRENT_TIME CURRENT_TIMESTAMP CURRENT_USER DESC DISTINCT ELSE END ESCAPE FALSE FOR FROM ILIKE IN IS ISNULL LEADING "
     "LIKE LOCALTIME LOCALTIMESTAMP NOT NOTNULL NULL ON OR ORDER PLACING ROW SESSION_USER SIMILAR SOME SYMMETRIC THEN TIME TO "
-    "TRAILING TRUE UNKNOWN USER USING VARIADIC WHEN ZONE".split()
+    "TRAILING TRUE UNKNOWN USER USING VARIADIC WHEN ZONE"
 )
-_TYPE_WORDS = frozenset("PRECISION VARYING WITH WITHOUT TIME ZONE".split())
+_TYPE_WORDS = words("PRECISION VARYING WITH WITHOUT TIME ZONE")
 
 
 def is_column_free(source: Source, span: Span) -> bool:
@@ -44,9 +44,7 @@ def column_names(source: Source, span: Span) -> Iterator[tuple[int, bool]]:
     index = span.start
     while index < span.end:
         token = source.at(index)
-        if token.text == "::":
-            index = _after_type(source, index + 1, span.end)
-        elif token.key == "AS" or (token.key == "COLLATE"):
+        if token.key in ("::", "AS", "COLLATE"):
             index = _after_type(source, index + 1, span.end)
         elif token.kind in (Kind.WORD, Kind.QUOTED):
             end = _end_of_name(source, index, span.end)
@@ -65,7 +63,10 @@ def has_subquery(source: Source, span: Span) -> bool:
 def has_aggregate(source: Source, span: Span) -> bool:
     """Tell whether an expression calls a known aggregate or a window function."""
     keys = range(span.start, span.end)
-    return any(source.key(i) in ("OVER", "WITHIN") or (source.key(i) in AGGREGATES and source.is_open(i + 1)) for i in keys)
+    return any(
+        source.key(i) in ("OVER", "WITHIN") or (source.key(i) in AGGREGATES and source.is_open(i + 1))
+        for i in keys
+    )
 
 
 def has_volatile(source: Source, span: Span) -> bool:

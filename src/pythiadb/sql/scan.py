@@ -81,6 +81,11 @@ _KINDS = {
 }
 
 
+def words(text: str) -> frozenset[str]:
+    """A set of key words, written with spaces between them."""
+    return frozenset(text.split())
+
+
 def scan(text: str, *, placeholders: bool = False) -> list[Token]:
     """Cut a text into tokens; with `placeholders`, `%s` and `%(name)s` are read as psycopg reads them."""
     return list(_scan(text, placeholders))

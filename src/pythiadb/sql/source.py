@@ -33,7 +33,9 @@ class Source:
     def __init__(self, text: str, tokens: list[Token]) -> None:
         self.text = text
         self.tokens = tokens
-        self.partner: dict[int, int] = {}  # bracket -> its other half; an open end is closed by the statement's
+        self.partner: dict[
+            int, int
+        ] = {}  # bracket -> its other half; an open end is closed by the statement's
         self.parent: list[int] = []  # token -> the bracket around it, -1 at the top
         self._match()
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from pythiadb.sql.scan import Kind, Token
+from pythiadb.sql.scan import Kind, Token, words
 
-_PLAIN_DDL = frozenset(("OR", "REPLACE", "EDITIONABLE", "NONEDITIONABLE"))
-_ROUTINES = ("FUNCTION", "PROCEDURE", "TRIGGER", "PACKAGE")
-_OPENERS = ("IF", "LOOP", "CASE", "BEGIN")
+_CREATE_WORDS = words("CREATE OR REPLACE EDITIONABLE NONEDITIONABLE")
+_ROUTINES = words("FUNCTION PROCEDURE TRIGGER PACKAGE")
+_OPENERS = words("IF LOOP CASE")  # each ends with an END of its own inside an Oracle block
 
 
 def parts(tokens: list[Token], *, oracle: bool) -> list[list[Token]]:
@@ -40,47 +40,46 @@ class _Statement:
 
     def take(self, token: Token) -> bool:
         """Add a token; True if it ends the statement. The semicolon of a block belongs to it, others are left out."""
-        if token.text == ";" and self._parens <= 0 and self._blocks <= 0 and not self._awaits_body:
-            if self._is_block:
+        begins_transaction = self._is_block and len(self.tokens) == 1
+        if token.text == ";" and (begins_transaction or self._is_outside()):
+            if self._is_block and not begins_transaction:
                 self.tokens.append(token)
             return True
         self._see(token)
         self.tokens.append(token)
         return False
 
+    def _is_outside(self) -> bool:
+        return self._parens <= 0 and self._blocks <= 0 and not self._awaits_body
+
     def _see(self, token: Token) -> None:
-        previous = self.tokens[-1].key if self.tokens else ""
         if token.text in ("(", ")"):
             self._parens += 1 if token.text == "(" else -1
         if token.kind is Kind.STRING and token.text.startswith("$"):
+            self._awaits_body = False  # a routine of PostgreSQL, whose body is this literal
+        if token.kind is Kind.WORD:
+            if self._oracle:
+                self._notice_block(token.key)
+            self._nest(token.key, self.tokens[-1].key if self.tokens else "")
+
+    def _notice_block(self, key: str) -> None:
+        """A block begins with BEGIN or DECLARE, a routine with CREATE; DECLARE name CURSOR is a plain statement."""
+        count = len(self.tokens)
+        routine = key in _ROUTINES and count > 0 and all(token.key in _CREATE_WORDS for token in self.tokens)
+        if count == 0 and key in ("BEGIN", "DECLARE"):
+            self._is_block, self._awaits_body = True, key == "DECLARE"
+        elif routine:
+            self._is_block = self._awaits_body = True
+        elif count == 2 and key == "CURSOR" and self.tokens[0].key == "DECLARE":
+            self._is_block = self._awaits_body = False
+
+    def _nest(self, key: str, previous: str) -> None:
+        if key == "BEGIN" and self._is_block:
             self._awaits_body = False
-        if token.kind is not Kind.WORD:
-            return
-        if self._oracle and not self._blocks:
-            self._begin(token, previous)
-        if self._blocks or (token.key == "ATOMIC" and previous == "BEGIN"):
-            self._nest(token, previous)
-
-    def _begin(self, token: Token, previous: str) -> None:
-        """Notice where a block of Oracle begins: BEGIN or DECLARE at the start, or the body of a routine."""
-        first = not self.tokens
-        words = {earlier.key for earlier in self.tokens[1:]}
-        routine = token.key in _ROUTINES and previous in ("CREATE", *_PLAIN_DDL) and words <= _PLAIN_DDL
-        if routine or (first and token.key == "DECLARE"):
-            self._awaits_body = self._is_block = True
-        if token.key == "CURSOR" and len(self.tokens) == 2:
-            self._awaits_body = self._is_block = False
-        if token.key == "BEGIN" and (first or self._awaits_body):
-            self._awaits_body, self._is_block, self._blocks = False, True, 1
-
-    def _nest(self, token: Token, previous: str) -> None:
-        if token.key == "ATOMIC" and previous == "BEGIN" and not self._is_block:
-            self._blocks = 1
-        elif token.key == "END":
+            self._blocks += 1
+        elif key == "ATOMIC" and previous == "BEGIN" and not self._is_block:
+            self._blocks += 1
+        elif self._blocks and key == "END":
             self._blocks -= 1
-        elif token.key in _OPENERS and previous != "END" and not (token.key == "BEGIN" and self._blocks == 1 and not self.tokens):
-            self._blocks += not (token.key == "BEGIN" and self._just_begun(previous))
-
-    def _just_begun(self, previous: str) -> bool:
-        """The BEGIN that opened the block was counted when it was noticed."""
-        return self._blocks == 1 and not any(earlier.key == "BEGIN" for earlier in self.tokens) and previous != "BEGIN"
+        elif self._blocks and previous != "END":
+            self._blocks += key in _OPENERS if self._is_block else key == "CASE"

@@ -87,7 +87,13 @@ def _skip_explain(source: Source, index: int) -> int:
 
 def _behind(source: Source, start: int, word: str) -> int | None:
     for index in source.flat(Span(start, len(source.tokens))):
-        if source.key(index) == word and source.key(index + 1) in (*QUERY_STARTS, "INSERT", "UPDATE", "DELETE", "MERGE"):
+        if source.key(index) == word and source.key(index + 1) in (
+            *QUERY_STARTS,
+            "INSERT",
+            "UPDATE",
+            "DELETE",
+            "MERGE",
+        ):
             return index + 1
     return None
 

@@ -18,6 +18,9 @@ END;
 
 -- Send one command and return its rows. The message carries a time and a signature: whoever else gets hold of the
 -- connection cannot make one, and an old one is refused. A lost connection is opened again, once.
+--
+-- dblink's asynchronous functions, because dblink() itself waits for the whole answer even when the query is cancelled. A
+-- cancelled call closes the connection: that is how the engine learns that nobody waits any more.
 CREATE OR REPLACE FUNCTION pythia.engine_call(verb text, payload text) RETURNS SETOF text
 LANGUAGE plpgsql STABLE SECURITY DEFINER COST 10000 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -33,15 +36,25 @@ BEGIN
             IF NOT coalesce(connection = ANY (@extschema:dblink@.dblink_get_connections()), false) THEN
                 PERFORM @extschema:dblink@.dblink_connect_u(connection, pythia.engine_conninfo());
             END IF;
-            RETURN QUERY SELECT answer.line FROM @extschema:dblink@.dblink(connection, message) AS answer(line text);
-            RETURN;
-        EXCEPTION WHEN connection_exception OR sqlclient_unable_to_establish_sqlconnection OR internal_error THEN
-            -- internal_error: an earlier call was cancelled and left the connection in the middle of an answer
-            GET STACKED DIAGNOSTICS reason = MESSAGE_TEXT;
-            IF connection = ANY (@extschema:dblink@.dblink_get_connections()) THEN
-                PERFORM @extschema:dblink@.dblink_disconnect(connection);
+            IF @extschema:dblink@.dblink_send_query(connection, message) = 1 THEN
+                RETURN QUERY SELECT answer.line FROM @extschema:dblink@.dblink_get_result(connection) AS answer(line text);
+                PERFORM FROM @extschema:dblink@.dblink_get_result(connection) AS finish(line text);
+                RETURN;
             END IF;
+            reason := @extschema:dblink@.dblink_error_message(connection);
+        EXCEPTION
+            WHEN connection_exception OR sqlclient_unable_to_establish_sqlconnection OR internal_error THEN
+                GET STACKED DIAGNOSTICS reason = MESSAGE_TEXT;
+            WHEN query_canceled THEN
+                PERFORM @extschema:dblink@.dblink_disconnect(connection);
+                RAISE;
+            WHEN OTHERS THEN  -- the engine's own answer
+                PERFORM FROM @extschema:dblink@.dblink_get_result(connection, false) AS finish(line text);
+                RAISE;
         END;
+        IF connection = ANY (@extschema:dblink@.dblink_get_connections()) THEN
+            PERFORM @extschema:dblink@.dblink_disconnect(connection);
+        END IF;
     END LOOP;
     RAISE EXCEPTION 'the engine is not available'
         USING ERRCODE = '58E01', DETAIL = reason, HINT = 'Run: pythia engine status';

@@ -21,7 +21,9 @@ def rewrite_distance(rewrite: Rewrite) -> None:
     source = rewrite.source
     for call in find_calls(source, ("VECTOR_DISTANCE",)):
         if not 2 <= len(call.arguments) <= 3:
-            raise SQLSyntaxError("vector_distance takes two or three arguments", detail=source.where(call.name))
+            raise SQLSyntaxError(
+                "vector_distance takes two or three arguments", detail=source.where(call.name)
+            )
         rewrite.replace(Span(call.name, call.name + 1), "pythia.vector_distance")
         metric = _metric(rewrite, call)
         for operand in call.arguments[:2]:

@@ -18,7 +18,11 @@ def rewrite_fetch(rewrite: Rewrite) -> None:
     """
     source = rewrite.source
     for index in range(len(source.tokens)):
-        if source.key(index) != "FETCH" or source.key(index + 1) not in _MODES or source.key(index - 1) == ".":
+        if (
+            source.key(index) != "FETCH"
+            or source.key(index + 1) not in _MODES
+            or source.key(index - 1) == "."
+        ):
             continue
         if source.key(index + 2) not in ("FIRST", "NEXT"):
             continue

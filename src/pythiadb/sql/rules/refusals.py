@@ -5,13 +5,14 @@ from __future__ import annotations
 from pythiadb.errors import FeatureNotSupported
 from pythiadb.sql.calls import find_calls
 from pythiadb.sql.rewrite import Rewrite
+from pythiadb.sql.scan import words
 from pythiadb.sql.source import Source, Span
 
-_SCORING = (
+_SCORING = words(
     "PREDICTION PREDICTION_PROBABILITY PREDICTION_SET PREDICTION_COST PREDICTION_DETAILS PREDICTION_BOUNDS CLUSTER_ID "
     "CLUSTER_PROBABILITY CLUSTER_SET CLUSTER_DISTANCE CLUSTER_DETAILS"
-).split()
-_CHUNKING = frozenset("BY MAX OVERLAP SPLIT LANGUAGE NORMALIZE EXTENDED".split())
+)
+_CHUNKING = words("BY MAX OVERLAP SPLIT LANGUAGE NORMALIZE EXTENDED")
 _STATEMENTS = (
     (("CREATE", "VECTOR", "INDEX"), "CREATE VECTOR INDEX"),
     (("CREATE", "HYBRID", "VECTOR", "INDEX"), "CREATE HYBRID VECTOR INDEX"),
@@ -34,7 +35,9 @@ def refuse_unserved(rewrite: Rewrite) -> None:
             _refuse(source, call.name, f"{source.key(call.name)} with USING")
     for call in find_calls(source, ("VECTOR_CHUNKS",)):
         inside = Span(call.open + 2, call.close)
-        if any(source.key(i) in _CHUNKING for i in source.flat(inside) if source.key(i - 1) not in (",", ".")):
+        if any(
+            source.key(i) in _CHUNKING for i in source.flat(inside) if source.key(i - 1) not in (",", ".")
+        ):
             _refuse(source, call.name, "VECTOR_CHUNKS")
     _refuse_inmemory(source)
 
@@ -47,7 +50,9 @@ def _refuse_inmemory(source: Source) -> None:
         previous = source.key(index - 1)
         if source.key(index) != "INMEMORY" or previous in (".", "TABLE", "EXISTS", "TO", "COLUMN", "RENAME"):
             continue
-        if previous == ")" or (source.key(0) == "ALTER" and index <= 5 and "COLUMN" not in source.shape(Span(0, index))):
+        if previous == ")" or (
+            source.key(0) == "ALTER" and index <= 5 and "COLUMN" not in source.shape(Span(0, index))
+        ):
             _refuse(source, index, "INMEMORY")
 
 

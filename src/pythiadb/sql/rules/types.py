@@ -69,11 +69,13 @@ def dimensions(source: Source, span: Span, *, binary: bool) -> str:
         return ""
     if not re.fullmatch(r"\d+", text) or not 1 <= int(text) <= _MAX_DIMENSIONS:
         raise InvalidParameter(
-            f"vector dimensions must be between 1 and {_MAX_DIMENSIONS}, not {text}", detail=source.where(span.start)
+            f"vector dimensions must be between 1 and {_MAX_DIMENSIONS}, not {text}",
+            detail=source.where(span.start),
         )
     if binary and int(text) % 8:
         raise InvalidParameter(
-            f"dimensions of a binary vector must be a multiple of 8, not {text}", detail=source.where(span.start)
+            f"dimensions of a binary vector must be a multiple of 8, not {text}",
+            detail=source.where(span.start),
         )
     return text
 

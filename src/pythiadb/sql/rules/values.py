@@ -71,7 +71,9 @@ def _rename(rewrite: Rewrite, name: int, text: str) -> None:
 def _constructs(source: Source, call: Call) -> bool:
     if is_type(source, list(call.arguments)) or not begins_expression(source, call.name):
         return False
-    return not (source.key(call.close + 1) == "AS" and source.key(call.close + 2) in ("(", "MATERIALIZED", "NOT"))
+    return not (
+        source.key(call.close + 1) == "AS" and source.key(call.close + 2) in ("(", "MATERIALIZED", "NOT")
+    )
 
 
 def _constructor(source: Source, arguments: tuple[Span, ...]) -> str:
@@ -101,7 +103,9 @@ def _check_options(source: Source, options: list[int], close: int) -> str:
             form = word
         elif word == "BLOB":
             raise FeatureNotSupported(
-                "from_vector returning blob is not supported", detail=source.where(option), hint="Use RETURNING CLOB."
+                "from_vector returning blob is not supported",
+                detail=source.where(option),
+                hint="Use RETURNING CLOB.",
             )
         elif word not in _RETURNED or not (end == option + 2 or source.is_open(option + 2)):
             raise SQLSyntaxError(f'syntax error at or near "{word.lower()}"', detail=source.where(option + 1))
