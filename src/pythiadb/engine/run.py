@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from pythiadb.engine.settings import Settings
@@ -19,33 +20,30 @@ from pythiadb.postgres.server import Server
 DEFAULT_FOLDER = Path("/var/lib/pythia")  # of the engine of a prepared server
 
 
-def run(data: Path | None, dsn: str | None, folder: Path, settings: Settings) -> None:
-    """Serve an embedded database (`data`) or a prepared server (`dsn`, with cache, status and log in `folder`)."""
+def run(
+    data: Path | None, dsn: str | None, folder: Path, settings: Settings, on_listening: Callable[[], None] | None = None
+) -> None:
+    """Serve an embedded database (`data`) or a prepared server (`dsn`, with cache, status and log in `folder`) until the end.
+
+    Raises EngineUnavailable when the instance is on another machine or has no unix socket.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s[%(process)d] %(levelname)s: %(message)s")
     if data is not None:
-        run_embedded(data.expanduser().resolve(), settings)
+        supervisor = _embedded(data.expanduser().resolve(), settings)
     else:
-        run_beside(str(dsn), folder, settings)
+        supervisor = Supervisor(engine_config(find_instance(str(dsn)), str(dsn), folder, settings))
+    supervisor.run(on_listening)
 
 
-def run_embedded(root: Path, settings: Settings) -> None:
-    """Serve the embedded database in `root` until it is stopped or unused."""
+def _embedded(root: Path, settings: Settings) -> Supervisor:
+    """Return the engine of the embedded database in `root`, which is its guardian too."""
     server = Server.at(root)
     layout = server.layout
     config = EngineConfig(
         run=layout.engine_run, folder=layout.engine, events=layout.log / "engine.jsonl", conninfo=server.conninfo(),
         port=PORT, account=server.account, settings=settings,
     )  # fmt: skip
-    _run(Supervisor(config, Guardian(server)))
-
-
-def run_beside(conninfo: str, folder: Path, settings: Settings) -> None:
-    """Serve the instance that `conninfo` leads to; `folder` holds cache, status and log.
-
-    Raises EngineUnavailable when the instance is on another machine or has no unix socket.
-    """
-    instance = find_instance(conninfo)
-    config = engine_config(instance, conninfo, folder, settings)
-    _run(Supervisor(config))
+    return Supervisor(config, Guardian(server))
 
 
 def engine_config(instance: Instance, conninfo: str, folder: Path, settings: Settings) -> EngineConfig:
@@ -69,7 +67,3 @@ def engine_config(instance: Instance, conninfo: str, folder: Path, settings: Set
         account.own(path)
     return EngineConfig(run, folder, folder / "engine.jsonl", conninfo, instance.port, account, settings)
 
-
-def _run(supervisor: Supervisor) -> None:
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s[%(process)d] %(levelname)s: %(message)s")
-    supervisor.run()

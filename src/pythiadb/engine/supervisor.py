@@ -89,13 +89,15 @@ class Supervisor:
         self._unused_since: float | None = None
         self._pid_file: int | None = None
 
-    def run(self) -> None:
-        """Serve. Raises EngineUnavailable when another engine serves the same socket."""
+    def run(self, on_listening: Callable[[], None] | None = None) -> None:
+        """Serve; call `on_listening` once. Raises EngineUnavailable when another engine serves the same socket."""
         self._claim()
         listener = self._listen()
         wakeup = self._catch_signals()
         self._announce()
         log.info("listening on %s, %d worker(s)", self._config.socket_path, len(self._workers))
+        if on_listening is not None:
+            on_listening()
         try:
             while not self._stopping:
                 self._turn(listener, wakeup)

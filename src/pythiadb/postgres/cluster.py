@@ -104,14 +104,14 @@ def start_engine(server: Server) -> None:
     """Start the engine beside the server unless it runs, and wait until it listens."""
     if engine_pid(server.layout) is not None:
         return
-    arguments = [sys.executable, "-m", "pythiadb.engine", "--data", str(server.layout.root)]
+    arguments = [sys.executable, "-m", "pythiadb.engine", "--detach", "--data", str(server.layout.root)]
     with server.layout.engine_log.open("ab") as log:
-        process = subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", start_new_session=True)
-    deadline = time.monotonic() + ENGINE_TIMEOUT
-    while engine_pid(server.layout) is None:
-        if process.poll() is not None or time.monotonic() > deadline:
-            raise ClusterError("the engine did not start", hint=f"See {server.layout.engine_log}.")
-        time.sleep(0.01)
+        try:
+            subprocess.run(
+                arguments, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", check=True, timeout=ENGINE_TIMEOUT
+            )
+        except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
+            raise ClusterError("the engine did not start", hint=f"See {server.layout.engine_log}.") from error
 
 
 def engine_pid(layout: Layout) -> int | None:

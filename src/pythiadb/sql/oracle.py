@@ -14,6 +14,7 @@ import sqlglot
 from sqlglot.errors import SqlglotError
 
 from pythiadb.errors import FeatureNotSupported, SQLSyntaxError
+from pythiadb.sql.calls import METERED
 from pythiadb.sql.edits import Edits
 from pythiadb.sql.embeddings import find_embeddings
 from pythiadb.sql.oracle_tree import repair
@@ -59,6 +60,8 @@ def to_postgres(source: Source) -> list[str]:
         return [_procedure(source, part) for part in _block_parts(source)]
     if source.shape(Span(0, min(2, end))) == ("ALTER", "TABLE"):
         return [_alter_table(source)]
+    if first == "DROP":
+        return [_drop(source)]
     if first not in _PARSED or (first == "CREATE" and source.key(1) == "ROLE"):
         return [source.text[slice(*source.offsets(Span(0, end)))]]
     return [_translate(source, Span(0, end))]
@@ -83,6 +86,8 @@ def _translate(source: Source, span: Span, *, before: str = "", behind: str = ""
         rule(rewrite)
     hidden = _Hidden()
     _hide_embeddings(rewrite, hidden)
+    _give_operands_types(rewrite)
+    _drop_storage_words(rewrite)
     _hide_tokens(rewrite, hidden)
     text = rewrite.text(span)
     if source.key(0) == "DELETE" and source.key(1) != "FROM":
@@ -136,6 +141,33 @@ def _hide_tokens(rewrite: Rewrite, hidden: _Hidden) -> None:
             rewrite.replace(here, hidden.hide("fn", token.text))
 
 
+def _give_operands_types(rewrite: Rewrite) -> None:
+    """A text beside a vector operator is converted to a vector; concatenations are left alone."""
+    source = rewrite.source
+    for index, token in enumerate(source.tokens):
+        if token.kind is not Kind.OPERATOR or token.text not in _OPERATORS:
+            continue
+        for at, beyond in ((index - 1, index - 2), (index + 1, index + 2)):
+            if source.at(at).kind in METERED and source.key(beyond) != "||":
+                rewrite.after(at, "::vector")
+
+
+def _drop_storage_words(rewrite: Rewrite) -> None:
+    """Forget VIRTUAL and STORED behind a generated column: PostgreSQL computes it from functions only if it is stored."""
+    source = rewrite.source
+    for index in _generated(source):
+        end = source.partner[index]
+        if source.key(end + 1) in ("VIRTUAL", "STORED"):
+            rewrite.edits.replace(source.at(end).end, source.at(end + 1).end, "")
+
+
+def _generated(source: Source) -> list[int]:
+    """The brackets around the expressions of generated columns."""
+    ends = ("ALWAYS", "AS")
+    found = range(2, len(source.tokens))
+    return [i for i in found if source.is_open(i) and (source.key(i - 2), source.key(i - 1)) == ends]
+
+
 def _reads_model(source: Source, index: int) -> bool:
     """Tell whether a call has a USING part, which hides it already."""
     return any(source.key(i) == "USING" for i in source.flat(source.inside(index + 1)))
@@ -159,6 +191,8 @@ def _show(text: str, hidden: _Hidden) -> str:
                 edits.insert(source.at(source.partner[index + 1]).start, f' AS "{written}"')
         elif match:
             edits.replace(token.start, token.end, hidden.texts[int(match[2])])
+    for bracket in _generated(source):
+        edits.insert(source.at(source.partner[bracket]).end, " STORED")
     return edits.render()
 
 
@@ -200,6 +234,15 @@ def _only_calls(source: Source, index: int) -> FeatureNotSupported:
         detail=source.where(index),
         hint="Write a function or procedure in PL/pgSQL for anything else.",
     )
+
+
+def _drop(source: Source) -> str:
+    """DROP without Oracle's words for constraints and the recycle bin."""
+    edits = Edits(source.text)
+    for index, token in enumerate(source.tokens):
+        if token.key == "PURGE" or (token.key == "CONSTRAINTS" and source.key(index - 1) == "CASCADE"):
+            edits.replace(source.at(index - 1).end, token.end, "")
+    return edits.render(*source.offsets(Span(0, len(source.tokens))))
 
 
 def _alter_table(source: Source) -> str:

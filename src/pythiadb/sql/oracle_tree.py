@@ -70,6 +70,14 @@ def _dates(node: exp.Expr) -> exp.Expr:
     return node
 
 
+def _rounding(node: exp.Expr) -> exp.Expr:
+    """PostgreSQL rounds to digits only what is numeric."""
+    digits = node.args.get("decimals") if isinstance(node, (exp.Round, exp.Trunc)) else None
+    if digits is None or digits.is_string:
+        return node
+    return _function("ROUND" if isinstance(node, exp.Round) else "TRUNC", exp.cast(node.this, "numeric"), digits)
+
+
 def _division(node: exp.Expr) -> exp.Expr:
     """Oracle divides numbers, PostgreSQL would divide integers."""
     if not isinstance(node, exp.Div) or node.args.get("typed"):
@@ -163,6 +171,7 @@ _CHANGES: tuple[Callable[[exp.Expr], exp.Expr], ...] = (
     _now,
     _hidden_functions,
     _dates,
+    _rounding,
     _division,
     _days,
     _assignments,

@@ -26,7 +26,7 @@ class Kind(Enum):
     BIND = "bind"  # :name, :1
     PLACEHOLDER = "placeholder"  # %s, %(name)s
     OPERATOR = "operator"
-    PUNCT = "punct"  # ( ) [ ] , ; . : :: :=
+    PUNCT = "punct"  # ( ) [ ] , ; . .. : :: :=
 
 
 class Token(NamedTuple):
@@ -50,6 +50,7 @@ _TOKEN = re.compile(
   | (?P<dollar>\$(?P<tag>(?:[A-Za-z_\x80-\U0010ffff][\w\x80-\U0010ffff]*)?)\$(?:.*?\$(?P=tag)\$|.*\Z))
   | (?P<param>\$\d+)
   | (?P<word>[A-Za-z_\x80-\U0010ffff][A-Za-z0-9_$\x80-\U0010ffff]*)
+  | (?P<range>\.\.)
   | (?P<number>0[xX](?:_?[0-9a-fA-F])+|0[oO](?:_?[0-7])+|0[bB](?:_?[01])+
       |(?:\d(?:_?\d)*(?:\.(?!\.)(?:\d(?:_?\d)*)?)?|\.\d(?:_?\d)*)(?:[eE][+-]?\d(?:_?\d)*)?)
   | (?P<colons>::|:=)
@@ -74,6 +75,7 @@ _KINDS = {
     "param": Kind.PARAM,
     "word": Kind.WORD,
     "number": Kind.NUMBER,
+    "range": Kind.PUNCT,
     "colons": Kind.PUNCT,
     "bind": Kind.BIND,
     "operator": Kind.OPERATOR,

@@ -27,8 +27,8 @@ def refuse_unserved(rewrite: Rewrite) -> None:
     After: SELECT prediction(a, b), cluster_id FROM t
     """
     source = rewrite.source
-    for words, name in _STATEMENTS:
-        if source.shape(Span(0, min(len(words), len(source.tokens)))) == words:
+    for prefix, name in _STATEMENTS:
+        if source.shape(Span(0, min(len(prefix), len(source.tokens)))) == prefix:
             _refuse(source, 0, name)
     for call in find_calls(source, _SCORING):
         if any(source.key(i) == "USING" for i in source.flat(Span(call.open + 1, call.close))):

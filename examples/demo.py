@@ -1,0 +1,204 @@
+"""Make a database of Python's standard library, embed it, search it: `make demo`, or `python examples/demo.py --help`.
+
+Read `main` first: each line of it is one step. The statements are those of `searches.py`; the rows come from
+`stdlib_corpus.py`. What is done already is not done again, so that a second run only searches.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import sys
+import textwrap
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg.sql
+from progress import Report, execute_watched
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.syntax import Syntax
+from rich.table import Table
+from searches import SEARCHES, Search
+from stdlib_corpus import collect
+
+import pythiadb
+
+ROOT = Path(__file__).resolve().parent.parent
+LINE_SECONDS = 3  # between two lines of progress where there is no terminal to draw a bar on
+
+TABLES = """
+CREATE TABLE IF NOT EXISTS module (
+    name text PRIMARY KEY,
+    area text NOT NULL,
+    doc  text NOT NULL
+);
+CREATE TABLE IF NOT EXISTS item (
+    name      text PRIMARY KEY,
+    module    text NOT NULL REFERENCES module,
+    kind      text NOT NULL,  -- function, class, exception, method, property
+    signature text NOT NULL,
+    doc       text NOT NULL,
+    v         VECTOR(384, FLOAT32) NOT NULL
+);
+CREATE TEMPORARY TABLE found (name text, module text, kind text, signature text, doc text)
+"""
+
+EMBED = """
+INSERT INTO item (name, module, kind, signature, doc, v)
+SELECT f.name, f.module, f.kind, f.signature, f.doc,
+       VECTOR_EMBEDDING(minilm USING f.name || ': ' || f.doc AS data)
+FROM found f
+WHERE NOT EXISTS (SELECT FROM item i WHERE i.name = f.name)
+"""
+
+NEXT = """
+The database stays in {data}. Go on from here:
+
+  {pythia} sql --data {data}
+      SELECT name, doc FROM item
+      ORDER BY VECTOR_DISTANCE(v, VECTOR_EMBEDDING(minilm USING 'flip a coin' AS data), COSINE)
+      FETCH FIRST 3 ROWS ONLY;
+  {pythia} engine status --data {data}
+  {pythia} doctor --data {data}
+"""
+
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+errors = Console(highlight=False, stderr=True)
+
+
+def main() -> None:
+    """Run the demonstration."""
+    options = parse_options()
+    with open_database(options.data) as db:
+        load_model(db, options.model)
+        find_rows(db, options.limit)
+        embed_rows(db, options.data)
+        for number, search in enumerate(SEARCHES, 1):
+            answer(db, number, search)
+    pythia = shown(Path(sys.executable).with_name("pythia"))
+    console.print(NEXT.format(data=shown(options.data), pythia=pythia), markup=False, soft_wrap=True)
+
+
+def parse_options() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description="Search the documentation of Python's standard library.")
+    parser.add_argument("--data", type=Path, default=ROOT / "demo-data", help="the database's directory")
+    parser.add_argument("--model", type=Path, default=ROOT / ".cache/models/all-MiniLM-L6-v2", help="a Hugging Face folder")
+    parser.add_argument("--limit", type=int, help="take only so many rows")
+    return parser.parse_args()
+
+
+def open_database(directory: Path) -> pythiadb.Connection:
+    """Start the embedded server, which is created when there is none, and connect."""
+    started = time.perf_counter()
+    db = pythiadb.connect(directory, autocommit=True)
+    step("server", f"PostgreSQL {db.info.parameter_status('server_version')} in {shown(directory)}", started)
+    return db
+
+
+def load_model(db: pythiadb.Connection, folder: Path) -> None:
+    """Load the embedding model, unless it is in the database."""
+    started = time.perf_counter()
+    if db.execute("SELECT to_regclass('minilm')").fetchone() == (None,):
+        pythiadb.load_model(db, folder, "minilm")
+    step("model", "all-MiniLM-L6-v2 is loaded as minilm", started)
+
+
+def find_rows(db: pythiadb.Connection, limit: int | None) -> None:
+    """Put what Python documents into a temporary table."""
+    started = time.perf_counter()
+    modules, items = collect()
+    items = items[:: max(1, len(items) // limit)][:limit] if limit else items
+    for statement in TABLES.split(";"):
+        db.execute(statement)
+    with db.cursor() as cursor:
+        cursor.executemany(
+            "INSERT INTO module VALUES (%s, %s, %s) ON CONFLICT DO NOTHING", [(m.name, m.area, m.doc) for m in modules]
+        )
+        with cursor.copy("COPY found FROM STDIN") as copy:
+            for item in items:
+                copy.write_row((item.name, item.module, item.kind, item.signature, item.doc))
+    step("rows", f"{len(modules)} modules and {len(items):,} items that Python {platform.python_version()} documents", started)
+
+
+def embed_rows(db: pythiadb.Connection, directory: Path) -> None:
+    """Compute the vectors of the rows that have none yet, in one statement."""
+    started = time.perf_counter()
+    show_sql(EMBED)
+
+    def second_connection() -> pythiadb.Connection:
+        return pythiadb.connect(directory, autocommit=True)
+
+    cursor = execute_watched(db, EMBED, watcher=second_connection, report=progress())
+    step("vectors", f"{cursor.rowcount:,} texts embedded", started)
+
+
+def answer(db: pythiadb.Connection, number: int, search: Search) -> None:
+    """Run a search and print question, statement and answer."""
+    started = time.perf_counter()
+    cursor = db.execute(search.sql, {"text": search.text})
+    rows, seconds = cursor.fetchall(), time.perf_counter() - started
+    console.rule(f"[bold]{number}. {search.title}", align="left")
+    show_sql(search.sql.replace(":text", psycopg.sql.Literal(search.text).as_string(db)))
+    show_table([column.name for column in cursor.description or ()], rows)
+    console.print(f"[dim]{len(rows)} rows in {seconds * 1000:.0f} ms[/]\n")
+
+
+def show_sql(statement: str) -> None:
+    """Print a statement in colours."""
+    console.print(Syntax(statement.strip() + ";", "sql", theme="ansi_dark", background_color="default", word_wrap=True))
+
+
+def show_table(columns: list[str], rows: list[tuple[object, ...]]) -> None:
+    """Print rows as a table; only documentation is cut and may wrap."""
+    table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
+    for name in columns:
+        table.add_column(name, no_wrap=name != "doc")
+    for row in rows:
+        table.add_row(*(f"{v:.3f}" if isinstance(v, float) else textwrap.shorten(str(v), 60, placeholder=" …") for v in row))
+    console.print(table)
+
+
+@contextmanager
+def progress() -> Iterator[Report]:
+    """Show how many texts are embedded: a bar on a terminal, else a line now and then."""
+    if not errors.is_terminal:
+        yield lines()
+        return
+    columns = (TextColumn("embedding"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=errors, transient=True) as bar:
+        task = bar.add_task("embedding", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def lines() -> Report:
+    """Return a report that prints a line every few seconds."""
+    last = time.monotonic()
+
+    def report(done: int, total: int) -> None:
+        nonlocal last
+        if time.monotonic() - last >= LINE_SECONDS:
+            last = time.monotonic()
+            errors.print(f"embedding: {done:,} of {total:,}")
+
+    return report
+
+
+def step(name: str, text: str, started: float) -> None:
+    """Say in one line what was done and how long it took."""
+    console.print(f"[bold]{name:8}[/]{text} [dim]({time.perf_counter() - started:.1f} s)[/]")
+
+
+def shown(path: Path) -> str:
+    """Return a path as one would type it here."""
+    here = Path.cwd()
+    return os.fspath(path.relative_to(here) if path.is_relative_to(here) else path)
+
+
+if __name__ == "__main__":
+    main()
