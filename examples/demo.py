@@ -10,10 +10,9 @@ import argparse
 import os
 import platform
 import sys
-import textwrap
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import psycopg.sql
@@ -23,6 +22,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.syntax import Syntax
 from rich.table import Table
+from rich.text import Text
 from searches import SEARCHES, Search
 from stdlib_corpus import collect
 
@@ -61,7 +61,7 @@ The database stays in {data}. Go on from here:
 
   {pythia} sql --data {data}
       SELECT name, doc FROM item
-      ORDER BY VECTOR_DISTANCE(v, VECTOR_EMBEDDING(minilm USING 'flip a coin' AS data), COSINE)
+      ORDER BY VECTOR_DISTANCE(v, VECTOR_EMBEDDING(minilm USING 'delete a directory with all its files' AS data), COSINE)
       FETCH FIRST 3 ROWS ONLY;
   {pythia} engine status --data {data}
   {pythia} doctor --data {data}
@@ -88,54 +88,58 @@ def parse_options() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description="Search the documentation of Python's standard library.")
     parser.add_argument("--data", type=Path, default=ROOT / "demo-data", help="the database's directory")
-    parser.add_argument("--model", type=Path, default=ROOT / ".cache/models/all-MiniLM-L6-v2", help="a Hugging Face folder")
+    parser.add_argument(
+        "--model", type=Path, default=ROOT / ".cache/models/all-MiniLM-L6-v2", help="a Hugging Face folder"
+    )
     parser.add_argument("--limit", type=int, help="take only so many rows")
-    return parser.parse_args()
+    options = parser.parse_args()
+    options.data = options.data.absolute()
+    return options
 
 
 def open_database(directory: Path) -> pythiadb.Connection:
     """Start the embedded server, which is created when there is none, and connect."""
-    started = time.perf_counter()
-    db = pythiadb.connect(directory, autocommit=True)
-    step("server", f"PostgreSQL {db.info.parameter_status('server_version')} in {shown(directory)}", started)
+    with step(f"Start PostgreSQL and the engine in {shown(directory)}") as facts:
+        db = pythiadb.connect(directory, autocommit=True)
+        facts.append(f"PostgreSQL {db.info.parameter_status('server_version')}")
     return db
 
 
 def load_model(db: pythiadb.Connection, folder: Path) -> None:
     """Load the embedding model, unless it is in the database."""
-    started = time.perf_counter()
-    if db.execute("SELECT to_regclass('minilm')").fetchone() == (None,):
-        pythiadb.load_model(db, folder, "minilm")
-    step("model", "all-MiniLM-L6-v2 is loaded as minilm", started)
+    with step(f"Load the model {folder.name} as minilm") as facts:
+        if db.execute("SELECT to_regclass('minilm')").fetchone() == (None,):
+            pythiadb.load_model(db, folder, "minilm")
+        row = db.execute("SELECT VECTOR_EMBEDDING(minilm USING 'hello, world' AS data)").fetchone()
+        assert row is not None
+        facts.append(f"{len(row[0])} dimensions")
 
 
 def find_rows(db: pythiadb.Connection, limit: int | None) -> None:
-    """Put what Python documents into a temporary table."""
-    started = time.perf_counter()
-    modules, items = collect()
-    items = items[:: max(1, len(items) // limit)][:limit] if limit else items
-    for statement in TABLES.split(";"):
-        db.execute(statement)
-    with db.cursor() as cursor:
-        cursor.executemany(
-            "INSERT INTO module VALUES (%s, %s, %s) ON CONFLICT DO NOTHING", [(m.name, m.area, m.doc) for m in modules]
-        )
-        with cursor.copy("COPY found FROM STDIN") as copy:
-            for item in items:
-                copy.write_row((item.name, item.module, item.kind, item.signature, item.doc))
-    step("rows", f"{len(modules)} modules and {len(items):,} items that Python {platform.python_version()} documents", started)
+    """Make the tables, and put what Python documents into a temporary one."""
+    with step(f"Collect what Python {platform.python_version()} documents") as facts:
+        modules, items = collect()
+        items = items[:: max(1, len(items) // limit)][:limit] if limit else items
+        db.execute(TABLES)
+        insert = "INSERT INTO module (name, area, doc) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING"
+        with db.cursor() as cursor:
+            cursor.executemany(insert, [(m.name, m.area, m.doc) for m in modules])
+            with cursor.copy("COPY found FROM STDIN") as copy:
+                for item in items:
+                    copy.write_row((item.name, item.module, item.kind, item.signature, item.doc))
+        facts.append(f"{len(modules)} modules with {len(items):,} functions, classes and their parts")
 
 
 def embed_rows(db: pythiadb.Connection, directory: Path) -> None:
-    """Compute the vectors of the rows that have none yet, in one statement."""
-    started = time.perf_counter()
-    show_sql(EMBED)
+    """Move the rows that are new into their table and compute their vectors, in one statement."""
 
     def second_connection() -> pythiadb.Connection:
         return pythiadb.connect(directory, autocommit=True)
 
-    cursor = execute_watched(db, EMBED, watcher=second_connection, report=progress())
-    step("vectors", f"{cursor.rowcount:,} texts embedded", started)
+    show_sql(EMBED)
+    with step("Embed the new rows", spinner=False) as facts:
+        cursor = execute_watched(db, EMBED, watcher=second_connection, report=progress())
+        facts.append(f"{cursor.rowcount:,} texts")
 
 
 def answer(db: pythiadb.Connection, number: int, search: Search) -> None:
@@ -151,16 +155,19 @@ def answer(db: pythiadb.Connection, number: int, search: Search) -> None:
 
 def show_sql(statement: str) -> None:
     """Print a statement in colours."""
-    console.print(Syntax(statement.strip() + ";", "sql", theme="ansi_dark", background_color="default", word_wrap=True))
+    console.print(
+        Syntax(statement.strip() + ";", "sql", theme="ansi_dark", background_color="default", word_wrap=True)
+    )
 
 
 def show_table(columns: list[str], rows: list[tuple[object, ...]]) -> None:
-    """Print rows as a table; only documentation is cut and may wrap."""
+    """Print rows as a table, one line each: documentation is cut where the line ends."""
     table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
     for name in columns:
-        table.add_column(name, no_wrap=name != "doc")
+        table.add_column(name, no_wrap=name in ("name", "area", "items", "distance"))
     for row in rows:
-        table.add_row(*(f"{v:.3f}" if isinstance(v, float) else textwrap.shorten(str(v), 60, placeholder=" …") for v in row))
+        cells = (f"{value:.3f}" if isinstance(value, float) else str(value) for value in row)
+        table.add_row(*(Text(cell, no_wrap=True, overflow="ellipsis") for cell in cells))
     console.print(table)
 
 
@@ -189,9 +196,14 @@ def lines() -> Report:
     return report
 
 
-def step(name: str, text: str, started: float) -> None:
-    """Say in one line what was done and how long it took."""
-    console.print(f"[bold]{name:8}[/]{text} [dim]({time.perf_counter() - started:.1f} s)[/]")
+@contextmanager
+def step(title: str, *, spinner: bool = True) -> Iterator[list[str]]:
+    """Print one line when a step is done: its title, the facts that it has found out, how long it took."""
+    started = time.perf_counter()
+    facts: list[str] = []
+    with console.status(title) if spinner else nullcontext():
+        yield facts
+    console.print(f"{': '.join([title, *facts])} [dim]({time.perf_counter() - started:.1f} s)[/]")
 
 
 def shown(path: Path) -> str:
@@ -201,4 +213,7 @@ def shown(path: Path) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except pythiadb.Error as error:  # Ctrl-C while embedding arrives here too: the statement was cancelled
+        sys.exit(f"ERROR:  {error}")

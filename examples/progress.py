@@ -7,8 +7,6 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
-import psycopg
-
 from pythiadb import Connection, Cursor
 
 PATIENCE = 0.7  # seconds until a statement counts as long
@@ -17,7 +15,11 @@ Report = Callable[[int, int], None]  # texts embedded, texts in all
 
 
 def execute_watched(
-    connection: Connection, statement: str, *, watcher: Callable[[], Connection], report: AbstractContextManager[Report]
+    connection: Connection,
+    statement: str,
+    *,
+    watcher: Callable[[], Connection],
+    report: AbstractContextManager[Report],
 ) -> Cursor:
     """Run a statement in a thread; Ctrl-C cancels it, and while a long one runs, `report` is told how many texts are done.
 
@@ -50,6 +52,8 @@ def _run(connection: Connection, statement: str, outcome: list[Cursor | BaseExce
 
 def _tell(other: Connection, backend: int, tell: Report) -> None:
     status: Any = other.execute("SELECT pythia.engine_status()").fetchone()
-    calls = [call for worker in status[0]["workers"] for call in worker["running"] if call["backend"] == backend]
+    calls = [
+        call for worker in status[0]["workers"] for call in worker["running"] if call["backend"] == backend
+    ]
     if calls and calls[0]["total"] > 1:
         tell(calls[0]["done"], calls[0]["total"])

@@ -19,35 +19,43 @@ from typing import Any
 # Modules that are safe to import, by what they are good for. An object that several modules offer counts for the first.
 AREAS = {
     "language": """
-        builtins abc ast contextlib copy dataclasses dis enum functools importlib importlib.metadata importlib.resources
-        importlib.util inspect itertools keyword operator symtable sys tokenize types typing warnings weakref""",
+        builtins abc ast contextlib copy dataclasses dis enum functools importlib importlib.metadata
+        importlib.resources importlib.util inspect itertools keyword operator symtable sys tokenize types
+        typing warnings weakref""",
     "numbers": """
-        math array bisect cmath collections decimal fractions graphlib heapq numbers random secrets statistics hashlib hmac""",
-    "text": "string codecs difflib gettext locale pprint re reprlib stringprep textwrap unicodedata html html.parser",
-    "time": "datetime calendar sched time timeit zoneinfo",
+        math array bisect cmath collections decimal fractions graphlib heapq numbers random secrets
+        statistics hashlib hmac""",
+    "text": """
+        string codecs difflib gettext locale pprint re reprlib stringprep textwrap unicodedata html
+        html.parser""",
+    "time": """
+        datetime calendar sched time timeit zoneinfo""",
     "files": """
-        pathlib os.path bz2 filecmp fileinput fnmatch glob gzip io linecache lzma mmap shutil tarfile tempfile zipfile zlib""",
+        pathlib os.path bz2 filecmp fileinput fnmatch glob gzip io linecache lzma mmap shutil tarfile
+        tempfile zipfile zlib""",
     "data formats": """
-        json json.decoder json.encoder base64 binascii configparser csv marshal mimetypes pickle pickletools plistlib shelve
-        sqlite3 struct tomllib xml.dom.minidom xml.dom.pulldom xml.etree.ElementTree xml.sax xml.sax.handler xml.sax.saxutils
-        xml.sax.xmlreader""",
+        json json.decoder json.encoder base64 binascii configparser csv marshal mimetypes pickle pickletools
+        plistlib shelve sqlite3 struct tomllib xml.dom.minidom xml.dom.pulldom xml.etree.ElementTree xml.sax
+        xml.sax.handler xml.sax.saxutils xml.sax.xmlreader""",
     "system": """
-        subprocess os argparse atexit cmd ctypes errno getpass grp logging logging.config logging.handlers platform
-        pwd resource runpy shlex signal stat sysconfig syslog venv""",
+        subprocess os argparse atexit cmd ctypes errno getpass grp logging logging.config logging.handlers
+        platform pwd resource runpy shlex signal stat sysconfig syslog venv""",
     "concurrency": """
-        threading asyncio concurrent.futures contextvars multiprocessing multiprocessing.connection multiprocessing.managers
-        multiprocessing.pool multiprocessing.queues multiprocessing.shared_memory queue selectors""",
+        threading asyncio concurrent.futures contextvars multiprocessing multiprocessing.connection
+        multiprocessing.managers multiprocessing.pool multiprocessing.queues multiprocessing.shared_memory
+        queue selectors""",
     "internet": """
-        urllib.request urllib.parse urllib.error urllib.robotparser email email.charset email.contentmanager email.generator
-        email.header email.headerregistry email.message email.parser email.policy email.utils ftplib http http.client
-        http.cookiejar http.cookies http.server imaplib ipaddress mailbox netrc poplib smtplib socket socketserver ssl uuid
-        webbrowser wsgiref.handlers wsgiref.headers wsgiref.simple_server wsgiref.util xmlrpc.client xmlrpc.server""",
+        urllib.request urllib.parse urllib.error urllib.robotparser email email.charset email.contentmanager
+        email.generator email.header email.headerregistry email.message email.parser email.policy
+        email.utils ftplib http http.client http.cookiejar http.cookies http.server imaplib ipaddress
+        mailbox netrc poplib smtplib socket socketserver ssl uuid webbrowser wsgiref.handlers
+        wsgiref.headers wsgiref.simple_server wsgiref.util xmlrpc.client xmlrpc.server""",
     "testing": """
-        unittest unittest.mock bdb cProfile code codeop doctest faulthandler gc pdb profile pstats trace traceback
-        tracemalloc""",
+        unittest unittest.mock bdb cProfile code codeop doctest faulthandler gc pdb profile pstats trace
+        traceback tracemalloc""",
 }
 LONGEST = 300  # characters of documentation that are kept
-_CALLS = re.compile(r"([\w.]+\(.*\)( -> [\w ]+)?(\s*\n\s*|$))+")  # lines such as "sleep(seconds)" before the first sentence
+_CALLS = re.compile(r"([\w.]+\(.*\)( -+> [\w ]+)?(\s*\n\s*|$))+")  # such as "sleep(seconds)" on a line before
 _SAYS_NOTHING = re.compile(r"Alias for field number|An enumeration|A generic version of|(\S+\s?){,2}$")
 
 
@@ -73,12 +81,14 @@ class Item:
 
 def collect() -> tuple[list[Module], list[Item]]:
     """Return the modules and what they document: functions, classes, exceptions, methods, properties."""
-    modules, items = [], {}
+    modules: list[Module] = []
+    items: dict[tuple[str, str], Item] = {}
     for area, names in AREAS.items():
         for name, module in _import(names.split()):
             modules.append(Module(name, area, _first_words(module)))
             for item in _items(name, module):
-                items.setdefault((item.name.rpartition(".")[2], item.doc), item)  # not again what is inherited or re-exported
+                short_name = item.name.rpartition(".")[2]
+                items.setdefault((short_name, item.doc), item)  # not again what is inherited or re-exported
     return modules, list(items.values())
 
 
@@ -108,12 +118,12 @@ def _items(module_name: str, module: ModuleType) -> Iterator[Item]:
 
 
 def _public(module: ModuleType) -> list[tuple[str, Any]]:
-    """Return what `__all__` names or, without it, what has a public name and was defined in the module."""
-    if hasattr(module, "__all__"):
-        return [(name, getattr(module, name, None)) for name in module.__all__]
+    """Return what a module offers: what `__all__` names or, without it, what was defined there. Aliases are left out."""
     homes = module.__name__, f"_{module.__name__}"  # the second is the part written in C
-    own = ((name, value) for name, value in vars(module).items() if not name.startswith("_"))
-    return [(name, value) for name, value in own if getattr(value, "__module__", None) in homes]
+    own = [name for name, value in vars(module).items() if getattr(value, "__module__", None) in homes]
+    values = ((name, getattr(module, name, None)) for name in getattr(module, "__all__", own))
+    public = ((name, value) for name, value in values if not name.startswith("_"))
+    return [(name, value) for name, value in public if getattr(value, "__name__", None) == name]
 
 
 def _kind(value: object) -> str | None:

@@ -1,10 +1,16 @@
 """The commands that database functions send to the engine: their form, and the check that such a function sent them.
 
-A command is one line of text:  SIGNATURE TIME VERB PAYLOAD
+A command is one line of text, perhaps with bulk data in the lines after it:
+
+    SIGNATURE TIME VERB PAYLOAD
+    ATTACHMENT
 
 SIGNATURE is hex(sha256(secret || sha256("TIME VERB PAYLOAD"))), made by pythia.engine_call with a secret that only it can
 read. The inner hash makes the outer input of fixed length, so the signature cannot be extended. TIME is the number of
-seconds since 1970; the database and its engine share a machine, hence a clock.
+seconds since 1970; the database and its engine share a machine, hence a clock. The attachment is not signed: hashing
+megabytes in SQL costs more than moving them, and whatever comes so is checked by its content.
+
+The payload is JSON as PostgreSQL writes it, in which a line end within a string is the two characters \\n.
 """
 
 from __future__ import annotations
@@ -24,10 +30,11 @@ class NotSigned(PythiaError):
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A verified command; the payload is JSON or empty."""
+    """A verified command; the payload is JSON or empty, the attachment (not verified) mostly empty."""
 
     verb: str
     payload: bytes
+    attachment: bytes
 
 
 def sign(secret: bytes, now: int, verb: str, payload: bytes) -> bytes:
@@ -42,7 +49,8 @@ def _signature(secret: bytes, body: bytes) -> str:
 
 def verify(text: bytes, secret: bytes, now: float, max_age: int) -> Command:
     """Return the command if its signature and age are right, else raise NotSigned."""
-    signature, _, body = text.partition(b" ")
+    line, _, attachment = text.partition(b"\n")
+    signature, _, body = line.partition(b" ")
     if not hmac.compare_digest(signature, _signature(secret, body).encode()):
         raise NotSigned(
             "the engine takes commands from Pythia's own functions only", hint="SELECT vector_embedding(model, text);"
@@ -51,4 +59,4 @@ def verify(text: bytes, secret: bytes, now: float, max_age: int) -> Command:
     if abs(now - int(time)) > max_age:
         raise NotSigned("the command is too old", detail=f"It was signed {now - int(time):.0f} s ago, {max_age} s are allowed.")
     verb, _, payload = rest.partition(b" ")
-    return Command(verb.decode(), payload)
+    return Command(verb.decode(), payload, attachment)

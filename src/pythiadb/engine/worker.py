@@ -121,11 +121,11 @@ class Worker:
             return [b"pong"]
         if command.verb == "status":
             return [orjson.dumps(read_all(self._folder / "status"))]
+        if command.verb == "stage":
+            return [await self.in_thread(self._stage, session, command)]
         arguments = orjson.loads(command.payload)
         if command.verb == "has-file":
             return [b"yes" if self.cache.has_file(arguments["sha256"]) else b"no"]
-        if command.verb == "stage":
-            return [await self.in_thread(self._stage, session, arguments)]
         if command.verb == "inspect":
             return [orjson.dumps(await self.in_thread(self._inspect, arguments))]
         if command.verb == "open":
@@ -166,8 +166,9 @@ class Worker:
         await finished
         return [line for line in request.results if line is not None]
 
-    def _stage(self, session: Session, arguments: dict[str, Any]) -> bytes:
-        """Take one piece of a file (in the pool)."""
+    def _stage(self, session: Session, command: Command) -> bytes:
+        """Take one piece of a file, attached in base64 (in the pool)."""
+        arguments = orjson.loads(command.payload)
         sha256 = arguments["sha256"]
         if arguments["size"] > self.settings.max_model_bytes:
             self.models.check_size([FileEntry("model.onnx", sha256, arguments["size"])])
@@ -176,7 +177,7 @@ class Worker:
         incoming = session.incoming.get(sha256)
         if incoming is None:
             raise InvalidModel("a piece of a model file arrived without its beginning")
-        incoming.append(base64.b64decode(arguments["data"]))
+        incoming.append(base64.b64decode(command.attachment))
         if not incoming.complete:
             return b"more"
         del session.incoming[sha256]

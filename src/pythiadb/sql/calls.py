@@ -13,6 +13,7 @@ from pythiadb.sql.source import Source, Span
 _NAMING = words(
     "FUNCTION PROCEDURE ROUTINE AGGREGATE TABLE INTO EXISTS REFERENCES WITH RECURSIVE VIEW UPDATE COPY ONLY ANALYZE"
 )
+_NAMERS = ("DROP", "COMMENT", "GRANT", "REVOKE")  # statements that only name functions
 # After one of these words, or an operator, or ( [ , an expression begins.
 _LEADS = words(
     "SELECT DISTINCT ALL WHERE AND OR NOT ON WHEN THEN ELSE CASE BY HAVING RETURNING BETWEEN LIKE ILIKE IN USING RETURN "
@@ -55,6 +56,8 @@ def is_literal(source: Source, span: Span) -> bool:
 
 
 def _is_called(source: Source, index: int) -> bool:
+    if source.key(0) in _NAMERS:
+        return False
     before = source.key(index - 1)
     if before == "." or before in _NAMING:
         return False

@@ -25,6 +25,7 @@ class Embedding:
     input: Span
     star: bool  # USING * or USING t.*: the input is the column data
     alias: str  # a literal, empty for the default attribute
+    model_name: Span  # the model's tokens
 
     @property
     def name(self) -> int:
@@ -33,7 +34,7 @@ class Embedding:
 
     def key(self, source: Source) -> tuple[object, ...]:
         """Equal for calls with the same model, attribute and input."""
-        return (self.model, self.alias, source.shape(self.input))
+        return (source.shape(self.model_name), self.alias, source.shape(self.input))
 
     def is_constant(self, source: Source) -> bool:
         """Tell whether the input names no column."""
@@ -82,7 +83,7 @@ def _read(source: Source, call: Call, using: int) -> Embedding:
     star = source.key(written.end - 1) == "*" and (
         written.end - written.start == 1 or source.key(written.end - 2) == "."
     )
-    return Embedding(Span(call.name, call.close + 1), _literal(name), name, written, star, alias)
+    return Embedding(Span(call.name, call.close + 1), _literal(name), name, written, star, alias, model)
 
 
 def _check_model(source: Source, span: Span) -> None:

@@ -104,14 +104,16 @@ def _transpile(source: Source, text: str) -> str:
         facts = (getattr(error, "errors", None) or [{}])[0]
         near = facts.get("highlight") or ""
         message = f'syntax error at or near "{near}"' if near else "statement cannot be read as Oracle SQL"
-        raise SQLSyntaxError(
-            message, detail=_place(source, near), hint="It was read as Oracle SQL."
-        ) from error
+        place = _place(source, text, near, facts.get("line") or 1, facts.get("col") or 0)
+        raise SQLSyntaxError(message, detail=place, hint="It was read as Oracle SQL.") from error
 
 
-def _place(source: Source, near: str) -> str:
-    """Where the word stands in the statement; its beginning if the word was not written so."""
-    return source.where(next((i for i, token in enumerate(source.tokens) if token.text == near), 0))
+def _place(source: Source, text: str, near: str, line: int, column: int) -> str:
+    """Where a word that sqlglot found in its text stands in the statement: the one with as many like it in front."""
+    offset = sum(len(before) for before in text.splitlines(keepends=True)[: line - 1]) + column
+    ordinal = sum(token.text == near and token.end <= offset for token in scan(text))
+    places = [index for index, token in enumerate(source.tokens) if token.text == near]
+    return source.where(places[min(ordinal, len(places)) - 1] if places and ordinal else 0)
 
 
 def _hide_embeddings(rewrite: Rewrite, hidden: _Hidden) -> None:

@@ -32,18 +32,22 @@ def _now(node: exp.Expr) -> exp.Expr:
 
 
 def _types(node: exp.Expr) -> exp.Expr:
+    """Oracle's DATE has a time part, and its NUMBER is numeric with the sizes as given."""
     if not isinstance(node, exp.DataType):
         return node
     if node.is_type("date"):
-        return exp.DataType(this=exp.DataType.Type.USERDEFINED, kind="TIMESTAMP(0)")
+        return _type("TIMESTAMP(0)")
     if node.is_type("decimal"):
         sizes = ", ".join(
             "38" if isinstance(size.this, exp.Star) else size.sql() for size in node.expressions
         )
-        return exp.DataType(
-            this=exp.DataType.Type.USERDEFINED, kind=f"NUMERIC({sizes})" if sizes else "NUMERIC"
-        )
-    return node
+        return _type(f"NUMERIC({sizes})" if sizes else "NUMERIC")
+    raw = node.this == exp.DataType.Type.USERDEFINED and str(node.args.get("kind")).upper() == "RAW"
+    return _type("BYTEA") if raw else node
+
+
+def _type(text: str) -> exp.DataType:
+    return exp.DataType(this=exp.DataType.Type.USERDEFINED, kind=text)
 
 
 def _hidden_functions(node: exp.Expr) -> exp.Expr:
@@ -75,7 +79,9 @@ def _rounding(node: exp.Expr) -> exp.Expr:
     digits = node.args.get("decimals") if isinstance(node, (exp.Round, exp.Trunc)) else None
     if digits is None or digits.is_string:
         return node
-    return _function("ROUND" if isinstance(node, exp.Round) else "TRUNC", exp.cast(node.this, "numeric"), digits)
+    return _function(
+        "ROUND" if isinstance(node, exp.Round) else "TRUNC", exp.cast(node.this, "numeric"), digits
+    )
 
 
 def _division(node: exp.Expr) -> exp.Expr:
@@ -154,7 +160,7 @@ def _function(name: str, *arguments: exp.Expr) -> exp.Anonymous:
 
 
 def _timestamp(node: exp.Expr) -> exp.Cast:
-    return exp.Cast(this=node, to=exp.DataType(this=exp.DataType.Type.USERDEFINED, kind="TIMESTAMP(0)"))
+    return exp.Cast(this=node, to=_type("TIMESTAMP(0)"))
 
 
 def _interval(text: str) -> exp.Expr:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import OrderedDict
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from pythiadb.errors import InvalidParameter
@@ -23,6 +23,9 @@ DIALECTS = ("postgres", "oracle")
 
 # A text without any of these words holds no AI construct, so that it need not be read further.
 _TRIGGER = re.compile(r"vector|predict|cluster_|approx|exact|inmemory|explain\s", re.IGNORECASE)
+_SEPARATORS = re.compile(
+    r"\A(?:[;\s]|/(?!\*))*"
+)  # in front of a statement; a slash ends a block in Oracle scripts
 _POSITIONAL = ("%s", "%b", "%t")
 
 
@@ -65,7 +68,7 @@ def split_statements(text: str, *, dialect: Dialect = "postgres") -> list[str]:
     """Part a script at its top-level semicolons; bodies, blocks, strings and comments stay whole."""
     pieces, done = [], 0
     for tokens in parts(significant(scan(text)), oracle=_check(dialect) == "oracle"):
-        pieces.append(text[done : tokens[-1].end].strip("; \t\r\n\f\v"))
+        pieces.append(_SEPARATORS.sub("", text[done : tokens[-1].end]))
         done = tokens[-1].end
     return pieces
 
@@ -120,15 +123,15 @@ def _translate(text: str, dialect: str, catalog: Catalog, with_parameters: bool)
     names = bind_names(text) if with_parameters and ":" in text else ()
     own = with_parameters and not names  # the placeholders, if any, are psycopg's own
     if _check(dialect) == "oracle":
-        done = [_rewrite(part, catalog, own) for part in _from_oracle(text, own)]
+        done = _rewrite_oracle(text, catalog, own)
     elif _TRIGGER.search(text):
         done = [_rewrite(text, catalog, own)]
     else:
         done = [_Rewritten(text)]
     texts = tuple(write_binds(one.text) if names else one.text for one in done)
-    positional = tuple(dict.fromkeys(name for one in done for name in one.numbered))
+    numbered = tuple(dict.fromkeys(name for one in done for name in one.numbered))
     notes = tuple(note for one in done for note in one.notes)
-    return Translation(texts, names or positional, with_parameters and bool(names or "%" in text), notes)
+    return Translation(texts, names or numbered, with_parameters and bool(names or "%" in text), notes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,16 +141,23 @@ class _Rewritten:
     numbered: tuple[str, ...] = ()  # names given to positional placeholders
 
 
-def _from_oracle(text: str, placeholders: bool) -> list[str]:
+def _rewrite_oracle(text: str, catalog: Catalog, placeholders: bool) -> list[_Rewritten]:
     tokens = significant(scan(text, placeholders=placeholders))
-    return [one for part in parts(tokens, oracle=True) for one in to_postgres(Source(text, part))]
+    names = _numbers(tokens)
+    tokens = [token._replace(text=names.get(token.start, token.text)) for token in tokens]
+    texts = [one for part in parts(tokens, oracle=True) for one in to_postgres(Source(text, part))]
+    numbered = tuple(str(number) for number in range(1, len(names) + 1))
+    return [replace(_rewrite(one, catalog, placeholders), numbered=numbered) for one in texts]
 
 
 def _rewrite(text: str, catalog: Catalog, placeholders: bool) -> _Rewritten:
     """Run the rules over each statement of a text; the text between them stays."""
     edits = Edits(text)
     tokens = significant(scan(text, placeholders=placeholders))
-    numbered = _number(edits, tokens)
+    names = _numbers(tokens)
+    for token in tokens:
+        if token.start in names:
+            edits.replace(token.start, token.end, names[token.start])
     before = edits.made
     notes: list[str] = []
     for part in parts(tokens, oracle=False):
@@ -157,14 +167,12 @@ def _rewrite(text: str, catalog: Catalog, placeholders: bool) -> _Rewritten:
         notes += [note for _, note in sorted(rewrite.notes.items())]
     if edits.made == before:
         return _Rewritten(text)
-    return _Rewritten(edits.render(), tuple(notes), numbered)
+    return _Rewritten(edits.render(), tuple(notes), tuple(str(number) for number in range(1, len(names) + 1)))
 
 
-def _number(edits: Edits, tokens: list[Token]) -> tuple[str, ...]:
-    """Name positional placeholders by their number, for a rewritten statement may hold one twice."""
+def _numbers(tokens: list[Token]) -> dict[int, str]:
+    """Name positional placeholders, found by offset, by their number: a rewritten statement may hold one twice."""
     placeholders = [token for token in tokens if token.kind is Kind.PLACEHOLDER]
     if any(token.text not in _POSITIONAL for token in placeholders):
-        return ()
-    for number, token in enumerate(placeholders, 1):
-        edits.replace(token.start, token.end, f"%({number}){token.text[1:]}")
-    return tuple(str(number) for number in range(1, len(placeholders) + 1))
+        return {}
+    return {token.start: f"%({number}){token.text[1:]}" for number, token in enumerate(placeholders, 1)}

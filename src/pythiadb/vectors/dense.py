@@ -27,6 +27,8 @@ VectorLike: TypeAlias = (
 
 _VECTOR_HEADER = struct.Struct(">HH")  # dimensions, unused
 _NUMBER = re.compile(r"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*", re.ASCII)
+# pgvector writes -0.0 so; JSON takes it for the integer 0, which has no sign.
+_NEGATIVE_ZERO = re.compile(r"-0\s*[,\]]")
 _SHOWN = 80  # characters of a faulty text in a message
 
 
@@ -105,8 +107,11 @@ def parse_numbers(text: str | bytes, kind: str) -> Sequence[float]:
         values = orjson.loads(text)  # quick, and right for every text that is JSON too
     except orjson.JSONDecodeError:
         return _parse_slowly(as_str(text), kind)
-    if not isinstance(values, list) or not set(map(type, values)) <= {int, float}:
+    types = set(map(type, values)) if isinstance(values, list) else {type(values)}
+    if not isinstance(values, list) or not types <= {int, float}:
         raise _syntax(as_str(text), kind)
+    if int in types and _NEGATIVE_ZERO.search(as_str(text)):
+        return _parse_slowly(as_str(text), kind)
     return values
 
 

@@ -109,6 +109,10 @@ def test_texts() -> None:
     assert codec.bits_from_bytes([201]).tolist() == [True, True, False, False, True, False, False, True]
 
 
+def test_negative_zero_as_pgvector_writes_it_keeps_its_sign() -> None:
+    assert np.signbit(codec.vector_from_text(b"[1,-0,0,-0 ]")).tolist() == [False, True, False, True]
+
+
 def test_oracle_literals() -> None:
     read = codec.vector_from_oracle_text
     assert np.allclose(read("[1, 3.4, -05.60, 3e+4, +.5, 2.]"), [1, 3.4, -5.6, 30000, 0.5, 2])

@@ -19,15 +19,17 @@ END;
 -- Send one command and return its rows. The message carries a time and a signature: whoever else gets hold of the
 -- connection cannot make one, and an old one is refused. A lost connection is opened again, once.
 --
+-- An attachment is bulk data outside the signature; it must be checked by other means (files are, by their hash).
+--
 -- dblink's asynchronous functions, because dblink() itself waits for the whole answer even when the query is cancelled. A
 -- cancelled call closes the connection: that is how the engine learns that nobody waits any more.
-CREATE OR REPLACE FUNCTION pythia.engine_call(verb text, payload text) RETURNS SETOF text
+CREATE OR REPLACE FUNCTION pythia.engine_call(verb text, payload text, attachment text DEFAULT NULL) RETURNS SETOF text
 LANGUAGE plpgsql STABLE SECURITY DEFINER COST 10000 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     connection CONSTANT text := 'pythia';
     body    text := floor(extract(epoch FROM clock_timestamp()))::bigint || ' ' || verb || ' ' || payload;
-    message text := encode(sha256((SELECT s.secret FROM pythia.engine_secret s) || sha256(convert_to(body, 'UTF8'))), 'hex') || ' ' || body;
+    message text := encode(sha256((SELECT s.secret FROM pythia.engine_secret s) || sha256(convert_to(body, 'UTF8'))), 'hex') || ' ' || body || coalesce(E'\n' || attachment, '');
     reason  text;
 BEGIN
     FOR attempt IN 1..2 LOOP

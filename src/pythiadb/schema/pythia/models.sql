@@ -40,8 +40,8 @@ BEGIN
         RETURN;
     END IF;
     FOR piece IN SELECT * FROM pythia.model_chunk c WHERE c.sha256 = stage_model_file.sha256 ORDER BY c.no LOOP
-        PERFORM pythia.engine_call('stage', json_build_object(
-            'sha256', sha256, 'no', piece.no, 'size', size, 'data', translate(encode(piece.data, 'base64'), E'\n', ''))::text);
+        PERFORM pythia.engine_call(
+            'stage', json_build_object('sha256', sha256, 'no', piece.no, 'size', size)::text, encode(piece.data, 'base64'));
     END LOOP;
 END $$;
 
