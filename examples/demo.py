@@ -1,35 +1,26 @@
 """Make a database of Python's standard library, embed it, search it: `make demo`, or `python examples/demo.py --help`.
 
-Read `main` first: each line of it is one step. The statements are those of `searches.py`; the rows come from
-`stdlib_corpus.py`. What is done already is not done again, so that a second run only searches.
+Read `main` first: each line of it is one step. The rows come from `stdlib_corpus.py`, the questions from `searches.py`.
+What is done already is not done again, so that a second run only searches.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import platform
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import psycopg.sql
-from progress import Report, execute_watched
-from rich import box
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.syntax import Syntax
-from rich.table import Table
-from rich.text import Text
+from progress import execute_watched
 from searches import SEARCHES, Search
+from show import console, progress, show_sql, show_table, shown, step
 from stdlib_corpus import collect
 
 import pythiadb
 
 ROOT = Path(__file__).resolve().parent.parent
-LINE_SECONDS = 3  # between two lines of progress where there is no terminal to draw a bar on
 
 TABLES = """
 CREATE TABLE IF NOT EXISTS module (
@@ -61,14 +52,11 @@ The database stays in {data}. Go on from here:
 
   {pythia} sql --data {data}
       SELECT name, doc FROM item
-      ORDER BY VECTOR_DISTANCE(v, VECTOR_EMBEDDING(minilm USING 'delete a directory with all its files' AS data), COSINE)
+      ORDER BY VECTOR_DISTANCE(v, VECTOR_EMBEDDING(minilm USING 'shuffle a deck of cards' AS data), COSINE)
       FETCH FIRST 3 ROWS ONLY;
   {pythia} engine status --data {data}
   {pythia} doctor --data {data}
 """
-
-console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
-errors = Console(highlight=False, stderr=True)
 
 
 def main() -> None:
@@ -147,73 +135,16 @@ def answer(db: pythiadb.Connection, number: int, search: Search) -> None:
     started = time.perf_counter()
     cursor = db.execute(search.sql, {"text": search.text})
     rows, seconds = cursor.fetchall(), time.perf_counter() - started
-    console.rule(f"[bold]{number}. {search.title}", align="left")
+    console.rule(f"[bold]{number}. {search.title}:[/] {search.text}", align="left")
     show_sql(search.sql.replace(":text", psycopg.sql.Literal(search.text).as_string(db)))
     show_table([column.name for column in cursor.description or ()], rows)
     console.print(f"[dim]{len(rows)} rows in {seconds * 1000:.0f} ms[/]\n")
 
 
-def show_sql(statement: str) -> None:
-    """Print a statement in colours."""
-    console.print(
-        Syntax(statement.strip() + ";", "sql", theme="ansi_dark", background_color="default", word_wrap=True)
-    )
-
-
-def show_table(columns: list[str], rows: list[tuple[object, ...]]) -> None:
-    """Print rows as a table, one line each: documentation is cut where the line ends."""
-    table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
-    for name in columns:
-        table.add_column(name, no_wrap=name in ("name", "area", "items", "distance"))
-    for row in rows:
-        cells = (f"{value:.3f}" if isinstance(value, float) else str(value) for value in row)
-        table.add_row(*(Text(cell, no_wrap=True, overflow="ellipsis") for cell in cells))
-    console.print(table)
-
-
-@contextmanager
-def progress() -> Iterator[Report]:
-    """Show how many texts are embedded: a bar on a terminal, else a line now and then."""
-    if not errors.is_terminal:
-        yield lines()
-        return
-    columns = (TextColumn("embedding"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=errors, transient=True) as bar:
-        task = bar.add_task("embedding", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
-
-
-def lines() -> Report:
-    """Return a report that prints a line every few seconds."""
-    last = time.monotonic()
-
-    def report(done: int, total: int) -> None:
-        nonlocal last
-        if time.monotonic() - last >= LINE_SECONDS:
-            last = time.monotonic()
-            errors.print(f"embedding: {done:,} of {total:,}")
-
-    return report
-
-
-@contextmanager
-def step(title: str, *, spinner: bool = True) -> Iterator[list[str]]:
-    """Print one line when a step is done: its title, the facts that it has found out, how long it took."""
-    started = time.perf_counter()
-    facts: list[str] = []
-    with console.status(title) if spinner else nullcontext():
-        yield facts
-    console.print(f"{': '.join([title, *facts])} [dim]({time.perf_counter() - started:.1f} s)[/]")
-
-
-def shown(path: Path) -> str:
-    """Return a path as one would type it here."""
-    here = Path.cwd()
-    return os.fspath(path.relative_to(here) if path.is_relative_to(here) else path)
-
-
 if __name__ == "__main__":
     try:
         main()
-    except pythiadb.Error as error:  # Ctrl-C while embedding arrives here too: the statement was cancelled
+    except pythiadb.Error as error:  # Ctrl-C while embedding comes here too: the statement is cancelled
         sys.exit(f"ERROR:  {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -55,7 +55,9 @@ AREAS = {
         traceback tracemalloc""",
 }
 LONGEST = 300  # characters of documentation that are kept
-_CALLS = re.compile(r"([\w.]+\(.*\)( -+> [\w ]+)?(\s*\n\s*|$))+")  # such as "sleep(seconds)" on a line before
+_CALLS = re.compile(
+    r"\A([\w.]+\(.*\)( -+> [\w ]+)?(\s*\n\s*|$))+"
+)  # such as "sleep(seconds)" on a line before
 _SAYS_NOTHING = re.compile(r"Alias for field number|An enumeration|A generic version of|(\S+\s?){,2}$")
 
 

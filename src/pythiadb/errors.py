@@ -67,7 +67,7 @@ class InvalidParameter(PythiaError, pg.InvalidParameterValue):
 class InvalidModel(PythiaError, pg.DataException):
     """A model file that is refused: not ONNX, truncated, custom operators, paths that leave its folder."""
 
-    sqlstate = "22P06"
+    sqlstate = "22X01"
 
 
 class InvalidVector(PythiaError, pg.DataException):
@@ -85,7 +85,7 @@ class UndefinedModel(PythiaError, pg.UndefinedObject):
 class EngineUnavailable(PythiaError, pg.OperationalError):
     """The engine cannot be reached, or it stopped during a call."""
 
-    sqlstate = "58E01"
+    sqlstate = "58X01"
 
 
 class LimitExceeded(PythiaError, pg.ProgramLimitExceeded):
@@ -97,7 +97,7 @@ class LimitExceeded(PythiaError, pg.ProgramLimitExceeded):
 class EngineFault(PythiaError, pg.OperationalError):
     """The engine failed in a way that it did not foresee; its log tells more."""
 
-    sqlstate = "58E02"
+    sqlstate = "58X02"
 
 
 class ClusterError(PythiaError, pg.OperationalError):

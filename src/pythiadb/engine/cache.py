@@ -110,17 +110,20 @@ class Cache:
         return found
 
     def package(self, key: str) -> CachedPackage | None:
-        """Return a package after checking sizes and hashes of all its files; one that does not pass is removed."""
+        """Return a package after checking sizes and hashes of all its files; what does not pass is removed."""
         folder = self._packages / key
         try:
             manifest = orjson.loads((folder / "package.json").read_bytes())
             files = tuple(FileEntry.from_json(f) for f in manifest["files"])
-            intact = all(_matches(folder / f.name, f) for f in files)
+            damaged = [f for f in files if not _matches(folder / f.name, f)]
         except FileNotFoundError:
             return None
         except (ValueError, KeyError, InvalidModel):
-            intact = False
-        if not intact:
+            self.remove(key)
+            return None
+        if damaged:
+            for entry in damaged:  # the same bytes by hard link
+                (self._files / entry.sha256).unlink(missing_ok=True)
             self.remove(key)
             return None
         os.utime(folder)

@@ -17,9 +17,10 @@ import numpy as np
 import numpy.typing as npt
 
 from pythiadb.errors import LimitExceeded
+from pythiadb.models.session import MAX_BATCH_ROWS, MAX_BATCH_TOKENS
 
-MAX_ROWS = 64  # rows of one run
-MAX_TOKENS = 2048  # padded tokens of one run: enough to keep a CPU busy, short enough to wait for
+MAX_ROWS = MAX_BATCH_ROWS
+MAX_TOKENS = MAX_BATCH_TOKENS  # one run of the model: enough to keep a CPU busy, short enough to wait for
 MIN_FILL = 0.7  # a foreign row joins when it is at least this share of the longest row: padding costs time
 
 

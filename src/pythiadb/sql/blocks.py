@@ -124,6 +124,8 @@ def _begins_clause(source: Source, index: int) -> bool:
         return source.key(index + 2) == "DATA"
     if key == "WINDOW":
         return source.key(index + 2) == "AS"
+    if key == "ON" and source.key(index + 1) == "CONFLICT":
+        return source.key(index + 2) in ("DO", "ON", "(")
     return key not in _WITH_NEXT or source.key(index + 1) in _WITH_NEXT[key]
 
 

@@ -13,6 +13,7 @@ from pythiadb.sql.blocks import Block
 from pythiadb.sql.calls import METERED
 from pythiadb.sql.embeddings import Embedding
 from pythiadb.sql.from_items import star_text
+from pythiadb.sql.narrowing import narrows
 from pythiadb.sql.references import AGGREGATES, has_aggregate, has_subquery, has_volatile
 from pythiadb.sql.scan import Kind, words
 from pythiadb.sql.source import Source, Span
@@ -152,6 +153,14 @@ def _from_computes(candidate: Candidate) -> str | None:
     )
 
 
+def _narrowed(candidate: Candidate) -> str | None:
+    block = candidate.block
+    if block.is_distinct or block.is_grouped or block.is_limited:
+        return None
+    lazy = all(not _needs_all_rows(block, call) for call in candidate.calls)
+    return "the outer query may need only some rows" if lazy and narrows(block, candidate.calls) else None
+
+
 def _guarded(candidate: Candidate) -> str | None:
     block = candidate.block
     reasons = (
@@ -263,5 +272,6 @@ _CHECKS: tuple[Callable[[Candidate], str | None], ...] = (
     _from_computes,
     _guarded,
     _grouped,
+    _narrowed,
     _limited,
 )

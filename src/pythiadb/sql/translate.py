@@ -22,7 +22,7 @@ Dialect = Literal["postgres", "oracle"]
 DIALECTS = ("postgres", "oracle")
 
 # A text without any of these words holds no AI construct, so that it need not be read further.
-_TRIGGER = re.compile(r"vector|predict|cluster_|approx|exact|inmemory|explain\s", re.IGNORECASE)
+_TRIGGER = re.compile(r"vector|predict|cluster_|approx|exact|accuracy|inmemory|explain\s", re.IGNORECASE)
 _SEPARATORS = re.compile(
     r"\A(?:[;\s]|/(?!\*))*"
 )  # in front of a statement; a slash ends a block in Oracle scripts

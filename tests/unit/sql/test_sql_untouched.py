@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 
 import pytest
-from sql_fixtures import FIXTURES, read
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sql_fixtures import FIXTURES, read
 
 from pythiadb.sql import translate
 from pythiadb.sql.scan import Kind, scan
@@ -29,6 +29,9 @@ NASTY = [
     "CREATE TABLE IF NOT EXISTS vector (a int)",
     "INSERT INTO vector (a, b) VALUES (1, 2)",
     "SELECT vector.a FROM vector AS v (a), LATERAL vector(3) x",
+    "SELECT vector(1, 2), vector(3, x) FROM vector(1, 2)",
+    "SELECT a.accuracy FROM t JOIN u ON conflict = vector FETCH FIRST 3 ROWS WITH TIES",
+    "FETCH FIRST FROM accuracy; FETCH NEXT FROM vector",
     "CREATE INDEX ON vector (embedding)",
     "CREATE INDEX i ON t USING hnsw (embedding vector_cosine_ops) WITH (m = 16)",
     "COPY vector (a, b) FROM STDIN",

@@ -59,7 +59,7 @@ BEGIN
         END IF;
     END LOOP;
     RAISE EXCEPTION 'the engine is not available'
-        USING ERRCODE = '58E01', DETAIL = reason, HINT = 'Run: pythia engine status';
+        USING ERRCODE = '58X01', DETAIL = reason, HINT = 'Run: pythia engine status';
 END $$;
 
 CREATE OR REPLACE FUNCTION pythia.engine_ping() RETURNS text

@@ -18,30 +18,39 @@ def rewrite_fetch(rewrite: Rewrite) -> None:
     """
     source = rewrite.source
     for index in range(len(source.tokens)):
+        has_mode = source.key(index + 1) in _MODES
+        first = index + 1 + has_mode
         if (
             source.key(index) != "FETCH"
-            or source.key(index + 1) not in _MODES
             or source.key(index - 1) == "."
+            or source.key(first) not in ("FIRST", "NEXT")
         ):
             continue
-        if source.key(index + 2) not in ("FIRST", "NEXT"):
-            continue
-        rewrite.edits.replace(source.at(index).end, source.at(index + 1).end, "")
-        end = _end_of_fetch(source, index + 2)
-        accuracy = _accuracy(source, end)
-        if accuracy.end > accuracy.start:
-            rewrite.edits.replace(source.at(end - 1).end, source.at(accuracy.end - 1).end, "")
+        end = _end_of_fetch(source, first)
+        if end is None and has_mode:
+            raise SQLSyntaxError("fetch clause without ONLY or WITH TIES", detail=source.where(first))
+        if has_mode:
+            rewrite.edits.replace(source.at(index).end, source.at(index + 1).end, "")
+        if end is not None:
+            _drop_accuracy(rewrite, end)
 
 
-def _end_of_fetch(source: Source, index: int) -> int:
-    """The token behind ONLY or WITH TIES."""
+def _drop_accuracy(rewrite: Rewrite, end: int) -> None:
+    source = rewrite.source
+    accuracy = _accuracy(source, end)
+    if accuracy.end > accuracy.start:
+        rewrite.edits.replace(source.at(end - 1).end, source.at(accuracy.end - 1).end, "")
+
+
+def _end_of_fetch(source: Source, index: int) -> int | None:
+    """The token behind ONLY or WITH TIES; None if there is neither."""
     level = source.parent[index]
     for at in source.flat(Span(index, source.inside(level).end)):
         if source.key(at) == "ONLY":
             return at + 1
         if source.key(at) == "WITH" and source.key(at + 1) == "TIES":
             return at + 2
-    raise SQLSyntaxError("fetch clause without ONLY or WITH TIES", detail=source.where(index))
+    return None
 
 
 def _accuracy(source: Source, start: int) -> Span:

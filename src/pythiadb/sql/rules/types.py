@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from pythiadb.errors import FeatureNotSupported, InvalidParameter, SQLSyntaxError
+from pythiadb.sql.calls import begins_expression
 from pythiadb.sql.rewrite import Rewrite
 from pythiadb.sql.scan import Kind
 from pythiadb.sql.source import Source, Span
@@ -26,9 +27,11 @@ def rewrite_types(rewrite: Rewrite) -> None:
             continue
         close = source.partner[index + 1]
         arguments = source.split(Span(index + 2, close), ",")
-        if is_type(source, arguments) and source.shape(Span(index + 2, close)) != (source.key(index + 2),):
+        if not is_type(source, arguments) or (len(arguments) > 1 and _is_function(source, index, arguments)):
+            continue
+        if len(arguments) > 1:
             rewrite.replace(Span(index, close + 1), _type(source, arguments))
-        elif is_type(source, arguments) and source.key(index + 2) == "*":
+        elif source.key(index + 2) == "*":
             rewrite.replace(Span(index, close + 1), "vector")
 
 
@@ -78,6 +81,13 @@ def dimensions(source: Source, span: Span, *, binary: bool) -> str:
             detail=source.where(span.start),
         )
     return text
+
+
+def _is_function(source: Source, index: int, arguments: list[Span]) -> bool:
+    """A function of that name, called with numbers: no format follows, and a value may stand here."""
+    return source.shape(arguments[1]) not in {(name,) for name in FORMATS} and (
+        begins_expression(source, index) or source.key(index - 1) in ("FROM", "JOIN", ".")
+    )
 
 
 def _type(source: Source, arguments: list[Span]) -> str:

@@ -1,0 +1,64 @@
+"""Whether the query around a subquery may need only some of its rows.
+
+PostgreSQL pushes the conditions and the LIMIT of an outer query into a subquery; the CTE that gathers inputs stands in
+front of that and would compute the embeddings of every row for the sake of a few.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from pythiadb.sql.blocks import Block, block_at, blocks_of, with_list
+from pythiadb.sql.embeddings import Embedding
+from pythiadb.sql.references import folded, mentions
+from pythiadb.sql.scan import Kind
+from pythiadb.sql.source import Source
+
+
+def narrows(block: Block, calls: Iterable[Embedding]) -> bool:
+    """Tell whether a reader of the block filters or limits its rows, and not by the outputs of the calls."""
+    names = {name for call in calls if (name := output_name(block, call))}
+    return any(_filters(reader, names) for reader in _readers(block))
+
+
+def output_name(block: Block, call: Embedding) -> str:
+    """The folded name of the output column that holds a call; empty if it has none."""
+    source = block.source
+    item = next((item for item in block.items if item.holds(call.name)), None)
+    if item is None:
+        return ""
+    if item.end == call.span.end:
+        return "vector_embedding"
+    last = item.end - 1
+    return folded(source, last) if source.at(last).kind in (Kind.WORD, Kind.QUOTED) else ""
+
+
+def _filters(reader: Block, names: set[str]) -> bool:
+    where, order = reader.clause("WHERE"), reader.clause("ORDER")
+    if where.start < where.end:
+        return not any(mentions(reader.source, where, name) for name in names)
+    return reader.is_limited and not any(mentions(reader.source, order, name) for name in names)
+
+
+def _readers(block: Block) -> Iterator[Block]:
+    """The blocks that read a block as a table: the one around it, or those that name its CTE."""
+    source, level = block.source, block.level
+    while level >= 0:
+        cte = _cte_name(source, level)
+        around = block_at(source, level)
+        if cte:
+            blocks = blocks_of(source, source.parent[level])
+            yield from (one for one in blocks if mentions(source, one.clause("FROM"), cte))
+        elif around and around.level == source.parent[level]:
+            yield around
+        level = source.parent[level]
+
+
+def _cte_name(source: Source, level: int) -> str:
+    """The folded name of the CTE that a pair of parentheses is the body of; empty if it is none."""
+    for index in source.flat(source.inside(source.parent[level])):
+        found = with_list(source, index) if source.key(index) == "WITH" else None
+        for name, body in found.bodies if found else ():
+            if body == level:
+                return folded(source, name)
+    return ""
