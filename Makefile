@@ -26,7 +26,7 @@ format: $(VENV)/.dev  ## rewrite the sources in the agreed style
 bench: bench-call bench-start bench-embed  ## all measurements; results in bench/results/
 
 bench-embed bench-call bench-start: $(VENV)/.dev $(MODEL)/.complete
-	$(BIN)/python bench/$(subst bench-,,$@).py
+	$(BIN)/python -m bench.$(subst bench-,,$@)
 
 clean:  ## remove what make made, the demo's database included
 	-test -x $(BIN)/pythia && test -d demo-data && $(BIN)/pythia stop --data demo-data

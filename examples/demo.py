@@ -19,6 +19,7 @@ from show import console, progress, show_sql, show_table, shown, step
 from stdlib_corpus import collect
 
 import pythiadb
+from pythiadb.cli.display import print_error
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -145,6 +146,7 @@ if __name__ == "__main__":
     try:
         main()
     except pythiadb.Error as error:  # Ctrl-C while embedding comes here too: the statement is cancelled
-        sys.exit(f"ERROR:  {error}")
+        print_error(error)
+        sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -29,7 +29,7 @@ END $$;
 
 CREATE OR REPLACE FUNCTION pythia.vector_embedding(model regclass, data text, attribute text DEFAULT 'DATA')
 RETURNS @extschema:vector@.vector
-LANGUAGE plpgsql STABLE STRICT PARALLEL RESTRICTED SECURITY DEFINER COST 100000 SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql STABLE STRICT PARALLEL RESTRICTED SECURITY DEFINER COST 1000000 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     RETURN (SELECT line::@extschema:vector@.vector FROM pythia.engine_call(
@@ -65,7 +65,7 @@ COMMENT ON FUNCTION pythia.vector_embedding_batch(regclass, text[], bigint, text
 -- model under the name stays the same; load a changed model under a new name.
 CREATE OR REPLACE FUNCTION pythia.vector_embedding_immutable(model regclass, data text, attribute text DEFAULT 'DATA')
 RETURNS @extschema:vector@.vector
-LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL RESTRICTED COST 100000 SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL RESTRICTED COST 1000000 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     RETURN pythia.vector_embedding(model, data, attribute);

@@ -1,0 +1,1 @@
+"""Measurements. Each script prints a table and writes bench/results/NAME.json."""
