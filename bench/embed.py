@@ -77,16 +77,20 @@ def timed(action: Any) -> float:
 
 def measure(db: pythiadb.Connection, loop: PlainLoop, texts: list[str]) -> tuple[dict[str, Any], int]:
     """Return raw figures and the plain loop's best batch size."""
-    best = min(BATCH_SIZES, key=lambda size: min(timed(lambda: loop.embed(texts[:600], size)) for _ in range(2)))
+    best = min(
+        BATCH_SIZES, key=lambda size: min(timed(lambda: loop.embed(texts[:600], size)) for _ in range(2))
+    )
     raw: dict[str, Any] = {"plain_s": [], "sql_s": [], "plain_ms": [], "sql_ms": []}
     for _ in range(ROUNDS):
         raw["plain_s"].append(timed(lambda: loop.embed(texts, best)))
         raw["sql_s"].append(insert_select(db))
     plain = db.cursor()
+    single = "SELECT vector_embedding('minilm', %s)"
     for _ in range(ROUNDS):
         raw["plain_ms"].append(statistics.median(milliseconds(lambda: loop.embed([QUESTION], 1), CALLS)))
-        single = "SELECT vector_embedding('minilm', %s)"
-        raw["sql_ms"].append(statistics.median(milliseconds(lambda: plain.execute(single, (QUESTION,)).fetchone(), CALLS)))
+        raw["sql_ms"].append(
+            statistics.median(milliseconds(lambda: plain.execute(single, (QUESTION,)).fetchone(), CALLS))
+        )
     return raw, best
 
 
@@ -120,7 +124,13 @@ def main() -> None:
         ["added by SQL", "ms", spread(added), "≤ 0.5"],
         ["smallest cosine between the two", "", f"{raw['min_cosine']:.6f}", "≥ 0.9999"],
     ]
-    report("embed", ["measure", "unit", f"median (range) of {ROUNDS}", "target"], rows, raw | {"texts": len(texts)}, facts)
+    report(
+        "embed",
+        ["measure", "unit", f"median (range) of {ROUNDS}", "target"],
+        rows,
+        raw | {"texts": len(texts)},
+        facts,
+    )
 
 
 if __name__ == "__main__":

@@ -41,10 +41,19 @@ def main() -> None:
         assert db.server is not None
         sessions = [new_session(db.server.conninfo()) for _ in range(RUNS)]
         cold = [cold_engine(db.server) for _ in range(RUNS)]
-    raw = {"connect_ms": [s[0] for s in sessions], "first_call_ms": [s[1] for s in sessions], "cold_seconds": cold}
+    raw = {
+        "connect_ms": [s[0] for s in sessions],
+        "first_call_ms": [s[1] for s in sessions],
+        "cold_seconds": cold,
+    }
     rows = [
         ["connecting", "ms", round(statistics.median(raw["connect_ms"]), 1), ""],
-        ["first embedding of a new session, model loaded", "ms", round(statistics.median(raw["first_call_ms"]), 1), "≤ 30"],
+        [
+            "first embedding of a new session, model loaded",
+            "ms",
+            round(statistics.median(raw["first_call_ms"]), 1),
+            "≤ 30",
+        ],
         ["engine cold start to first embedding", "s", round(statistics.median(cold), 2), "≤ 2"],
     ]
     report("start", ["measure", "unit", f"median of {RUNS}", "target"], rows, raw, facts)

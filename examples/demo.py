@@ -1,4 +1,4 @@
-"""Make a database of Python's standard library, embed it, search it: `make demo`, or `python examples/demo.py --help`.
+"""Make a database of Python's standard library, embed it, search it: `make demo`, or `python -m examples.demo --help`.
 
 Read `main` first: each line of it is one step. The rows come from `stdlib_corpus.py`, the questions from `searches.py`.
 What is done already is not done again, so that a second run only searches.
@@ -13,13 +13,13 @@ import time
 from pathlib import Path
 
 import psycopg.sql
-from progress import execute_watched
-from searches import SEARCHES, Search
-from show import console, progress, show_sql, show_table, shown, step
-from stdlib_corpus import collect
 
 import pythiadb
+from examples.searches import SEARCHES, Search
+from examples.show import console, progress, show_sql, show_table, shown, step
+from examples.stdlib_corpus import collect
 from pythiadb.cli.display import print_error
+from pythiadb.cli.progress import execute_watched
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -9,12 +9,13 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
-from progress import Report, embedding_bar
 from rich import box
 from rich.console import Console
 from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
+
+from pythiadb.cli.progress import Report, embedding_bar
 
 LINE_SECONDS = 3  # between two lines of progress where there is no terminal to draw a bar on
 WHOLE = ("name", "area", "items", "distance")  # columns that are not cut

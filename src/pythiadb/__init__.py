@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from pythiadb.errors import NotSupportedError as NotSupportedError
     from pythiadb.errors import OperationalError as OperationalError
     from pythiadb.errors import ProgrammingError as ProgrammingError
-    from pythiadb.errors import Warning as Warning  # noqa: A004  (PEP 249 asks for the name)
+    from pythiadb.errors import Warning as Warning
     from pythiadb.models.loading import load_model as load_model
     from pythiadb.postgres.session import Connection as Connection
     from pythiadb.postgres.session import Cursor as Cursor
@@ -67,7 +67,7 @@ _HOMES = {
 }  # fmt: skip
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
-__all__ = sorted([*_HOME, "apilevel", "paramstyle", "threadsafety"])
+__all__ = [*_HOME, "apilevel", "paramstyle", "threadsafety"]  # noqa: PLE0604  (names from the table above)
 
 
 def __getattr__(name: str) -> Any:

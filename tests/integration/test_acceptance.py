@@ -7,7 +7,9 @@ from pathlib import Path
 import pythiadb
 from pythiadb.sql import split_statements
 
-STATEMENTS = split_statements((Path(__file__).parent / "acceptance_foundation.sql").read_text(), dialect="oracle")
+STATEMENTS = split_statements(
+    (Path(__file__).parent / "acceptance_foundation.sql").read_text(), dialect="oracle"
+)
 
 
 def test_foundation_statements_run_as_they_stand(oracle: pythiadb.Connection) -> None:

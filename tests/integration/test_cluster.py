@@ -93,7 +93,9 @@ def test_keep_running_stays_until_stop(make_directory: MakeDirectory) -> None:
     assert not cluster.stop(shop)
 
 
-def test_server_killed_during_a_bulk_insert_keeps_all_or_nothing(shop: Path, make_directory: MakeDirectory, minilm_folder: Path) -> None:
+def test_server_killed_during_a_bulk_insert_keeps_all_or_nothing(
+    shop: Path, make_directory: MakeDirectory, minilm_folder: Path
+) -> None:
     """kill -9 of the postmaster and its children in the middle of INSERT … SELECT VECTOR_EMBEDDING: no row is left."""
     own = make_directory() / "shop"
     with pythiadb.connect(own, autocommit=True) as db:
@@ -186,7 +188,12 @@ def interpreter_for_others() -> str | None:
     for path in (sys.executable, f"/usr/bin/python3.{sys.version_info.minor}"):
         try:
             done = subprocess.run(
-                [path, "-c", "import pythiadb.engine.worker"], user=NOBODY, cwd="/", env=ENVIRONMENT, check=False, capture_output=True
+                [path, "-c", "import pythiadb.engine.worker"],
+                user=NOBODY,
+                cwd="/",
+                env=ENVIRONMENT,
+                check=False,
+                capture_output=True,
             )
         except OSError:
             continue
@@ -209,7 +216,9 @@ def test_ordinary_user(make_directory: MakeDirectory) -> None:
 
     def outcome(directory: Path) -> str:
         command = [python, "-c", textwrap.dedent(ORDINARY), str(directory)]
-        return subprocess.run(command, user=NOBODY, cwd="/", env=ENVIRONMENT, capture_output=True, text=True, check=True).stdout
+        return subprocess.run(
+            command, user=NOBODY, cwd="/", env=ENVIRONMENT, capture_output=True, text=True, check=True
+        ).stdout
 
     assert outcome(folder / "shop") == "pong\n"
     assert (folder / "shop" / "pgdata").stat().st_uid == NOBODY

@@ -9,13 +9,23 @@ from collections.abc import Callable
 from pathlib import Path
 
 ROWS = 150
-DEMO = Path(__file__).parents[2] / "examples" / "demo.py"
+REPOSITORY = Path(__file__).parents[2]
 ANSWER = re.compile(r"^(\d+) rows in \d+ ms$", re.MULTILINE)
 
 
 def run_demo(data: Path, model: Path) -> str:
-    command = [sys.executable, str(DEMO), "--data", str(data), "--model", str(model), "--limit", str(ROWS)]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=300)
+    command = [
+        sys.executable,
+        "-m",
+        "examples.demo",
+        "--data",
+        str(data),
+        "--model",
+        str(model),
+        "--limit",
+        str(ROWS),
+    ]
+    done = subprocess.run(command, cwd=REPOSITORY, check=False, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

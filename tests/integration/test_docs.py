@@ -8,8 +8,7 @@ Conventions of a page; all blocks of a page run in order, in a schema of the pag
 - `<!-- test: WORDS -->` before a block changes that: `oracle` (the dialect), `error` (it has to fail), `translate` (print the
   PostgreSQL statements), `run` (the output is an example), `skip REASON` (not run)
 
-`python -m pytest tests/integration/test_docs.py --pythia-docs`… is not needed: PYTHIA_DOCS=write makes the tests write the
-real output into the pages instead of comparing it.
+PYTHIA_DOCS=write makes the tests write the real output into the pages instead of comparing it.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ from pythiadb.postgres.binaries import bin_dir
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
-WIDTH = 100
+WIDTH = 110
 WRITE = os.environ.get("PYTHIA_DOCS") == "write"
 FENCE = re.compile(
     r"(?P<mark><!-- test: (?P<words>[^>]*?) -->\n)?(?P<open>```(?P<kind>\w+)\n)(?P<body>.*?)(?P<close>^```$)",
@@ -124,7 +123,7 @@ def run_sql(page: Page, text: str, words: set[str]) -> str:
     return printed
 
 
-def run_python(page: Page, text: str, words: set[str]) -> str:  # noqa: ARG001
+def run_python(page: Page, text: str, words: set[str]) -> str:
     """Execute Python; return what it prints."""
     with contextlib.redirect_stdout(page.output):
         exec(compile(text, "<block>", "exec"), page.names)
@@ -165,7 +164,7 @@ def rendered(page: Page, text: str) -> str:
         words = set((fence["words"] or "").split())
         body, kind = fence["body"], fence["kind"]
         if kind == "text" and pending is not None and not between.strip():
-            body = pending + "\n"
+            body = body if pending.split() == body.split() else pending + "\n"
         pending = None
         if kind in RUNNERS and "skip" not in words:
             printed = RUNNERS[kind](page, body, words)
@@ -188,7 +187,9 @@ def test_blocks_run_and_print_what_the_page_shows(page: Page, path: Path) -> Non
         assert real.splitlines() == text.splitlines()
 
 
-@pytest.mark.parametrize("path", [*PAGES, *ROOT.glob("*.md")], ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize(
+    "path", sorted({*PAGES, *ROOT.glob("*.md")}), ids=lambda path: str(path.relative_to(ROOT))
+)
 def test_links_lead_somewhere(path: Path) -> None:
     targets = [target for target, _ in LINK.findall(path.read_text()) if "://" not in target]
     assert [target for target in targets if not (path.parent / target).exists()] == []

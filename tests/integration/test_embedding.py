@@ -36,7 +36,9 @@ def bare(minilm_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[
         ids = tokenizer.encode(text).ids
         feed = {"input_ids": [ids], "attention_mask": [[1] * len(ids)], "token_type_ids": [[0] * len(ids)]}
         names = {i.name for i in session.get_inputs()}
-        found[text] = session.run(None, {k: np.array(v, np.int64) for k, v in feed.items() if k in names})[0][0]
+        found[text] = session.run(None, {k: np.array(v, np.int64) for k, v in feed.items() if k in names})[0][
+            0
+        ]
     return found
 
 
@@ -54,7 +56,9 @@ def cosine(a: np.ndarray, b: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("text", TEXTS)
-def test_single_call_equals_bare_onnxruntime(db: pythiadb.Connection, bare: dict[str, np.ndarray], text: str) -> None:
+def test_single_call_equals_bare_onnxruntime(
+    db: pythiadb.Connection, bare: dict[str, np.ndarray], text: str
+) -> None:
     row = db.execute("SELECT vector_embedding('minilm', %s)", (text,)).fetchone()
     assert row is not None
     assert cosine(row[0], bare[text]) >= 0.99999
@@ -120,7 +124,9 @@ def test_where_join_condition_and_views(texts: pythiadb.Connection) -> None:
     assert texts.execute(f"SELECT id FROM t WHERE {near} ORDER BY id").fetchall() == [(0,), (5,)]
     texts.execute(f"CREATE VIEW near AS SELECT id FROM t WHERE {near}")
     assert texts.execute("SELECT count(*) FROM near").fetchone() == (2,)
-    joined = texts.execute(f"SELECT a.id FROM t a JOIN t b ON a.id = b.id AND VECTOR_DISTANCE(VECTOR_EMBEDDING(minilm USING a.body AS data), {question}, COSINE) < 0.6")
+    joined = texts.execute(
+        f"SELECT a.id FROM t a JOIN t b ON a.id = b.id AND VECTOR_DISTANCE(VECTOR_EMBEDDING(minilm USING a.body AS data), {question}, COSINE) < 0.6"
+    )
     assert sorted(joined.fetchall()) == [(0,), (5,)]
     with pytest.raises(psycopg.errors.DependentObjectsStillExist):
         texts.execute("DROP VIEW public.minilm")
@@ -146,7 +152,10 @@ def test_question_is_embedded_once_a_statement(texts: pythiadb.Connection) -> No
     texts.execute(f"UPDATE t SET v = {EMBED}")
     wait_for_status(texts)
     before = calls()
-    texts.execute("SELECT id FROM t ORDER BY VECTOR_DISTANCE(v, VECTOR_EMBEDDING(minilm USING :q AS data)) FETCH FIRST 2 ROWS ONLY", {"q": "x"})
+    texts.execute(
+        "SELECT id FROM t ORDER BY VECTOR_DISTANCE(v, VECTOR_EMBEDDING(minilm USING :q AS data)) FETCH FIRST 2 ROWS ONLY",
+        {"q": "x"},
+    )
     wait_for_status(texts)
     assert calls() - before == 1
 
@@ -158,7 +167,9 @@ def wait_for_status(db: pythiadb.Connection) -> None:
 
 def test_many_rows_travel_in_arrays(db: pythiadb.Connection) -> None:
     """600 rows are three engine calls, not 600."""
-    db.execute("CREATE TABLE many AS SELECT i AS id, 'text number ' || i AS body FROM generate_series(1, 600) AS i")
+    db.execute(
+        "CREATE TABLE many AS SELECT i AS id, 'text number ' || i AS body FROM generate_series(1, 600) AS i"
+    )
     wait_for_status(db)
     before = engine_calls(db)
     db.execute(f"CREATE TABLE vectors AS SELECT id, {EMBED} AS v FROM many")

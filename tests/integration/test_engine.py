@@ -171,7 +171,9 @@ def test_log_has_one_event_a_call(db: pythiadb.Connection, shop: Path) -> None:
 
     def events() -> list[dict[str, Any]]:
         lines = (shop / "log" / "engine.jsonl").read_bytes().splitlines()
-        return [e for e in map(orjson.loads, lines) if e.get("backend") == backend and e.get("verb") == "embed"]
+        return [
+            e for e in map(orjson.loads, lines) if e.get("backend") == backend and e.get("verb") == "embed"
+        ]
 
     wait_until(lambda: len(events()) == 1)
     event = events()[0]

@@ -30,7 +30,9 @@ class ErrorsAsPostgres(click.Group):
             ctx.exit(0)
 
 
-@click.group(cls=ErrorsAsPostgres, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(
+    cls=ErrorsAsPostgres, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
+)
 @click.version_option(__version__, prog_name="pythia")
 def main() -> None:
     """Models, embeddings and vector search inside PostgreSQL."""

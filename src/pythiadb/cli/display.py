@@ -61,7 +61,11 @@ def print_error(error: psycopg.Error) -> None:
         message, detail, hint = error.message, error.detail, error.hint
     else:
         diag = error.diag
-        message, detail, hint = diag.message_primary or str(error).strip(), diag.message_detail, diag.message_hint
+        message, detail, hint = (
+            diag.message_primary or str(error).strip(),
+            diag.message_detail,
+            diag.message_hint,
+        )
     error_console.print(Text.assemble(("ERROR:  ", "bold red"), message), soft_wrap=True)
     for label, text in (("DETAIL", detail), ("HINT", hint)):
         if text:

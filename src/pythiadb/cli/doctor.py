@@ -51,7 +51,9 @@ def doctor(as_json: bool) -> None:
 
 def _show(finding: Finding) -> None:
     style = {OK: "green", WARNING: "yellow", FAILED: "bold red"}[finding.state]
-    console.print(Text.assemble((f"{finding.state:8}", style), f"{finding.check:22}", finding.text), soft_wrap=True)
+    console.print(
+        Text.assemble((f"{finding.state:8}", style), f"{finding.check:22}", finding.text), soft_wrap=True
+    )
     if finding.advice:
         console.print(Text(f"{'':30}{finding.advice}", style="dim"), soft_wrap=True)
 
@@ -66,7 +68,12 @@ def examine(target: Target) -> Iterator[Finding]:
         return
     if target.data is not None:
         free = shutil.disk_usage(target.data if target.data.exists() else target.data.parent).free
-        yield Finding("disk", OK if free > LOW_DISK else WARNING, f"{size(free)} free", None if free > LOW_DISK else "Make room.")
+        yield Finding(
+            "disk",
+            OK if free > LOW_DISK else WARNING,
+            f"{size(free)} free",
+            None if free > LOW_DISK else "Make room.",
+        )
     try:
         connection = target.connect(autocommit=True)
     except PythiaError as error:
@@ -76,7 +83,11 @@ def examine(target: Target) -> Iterator[Finding]:
         yield Finding("connection", FAILED, str(error).strip())
         return
     with connection:
-        yield Finding("connection", OK, f"PostgreSQL {connection.info.parameter_status('server_version')}, {target.database}")
+        yield Finding(
+            "connection",
+            OK,
+            f"PostgreSQL {connection.info.parameter_status('server_version')}, {target.database}",
+        )
         for check in (_schema, _dblink, _engine, _orphans, _models):
             yield from _guarded(check, connection)
 
@@ -85,14 +96,24 @@ def _guarded(check: Callable[[Any], Iterator[Finding]], connection: Any) -> Iter
     try:
         yield from check(connection)
     except psycopg.Error as error:
-        yield Finding(check.__name__.strip("_"), FAILED, error.diag.message_primary or str(error), error.diag.message_hint)
+        yield Finding(
+            check.__name__.strip("_"),
+            FAILED,
+            error.diag.message_primary or str(error),
+            error.diag.message_hint,
+        )
 
 
 def _schema(connection: Any) -> Iterator[Finding]:
     yield Finding("schema", OK, f"version {install.latest_version()}")
     path = connection.execute("SHOW search_path").fetchone()[0]
     if "pythia" not in path:
-        yield Finding("search_path", WARNING, path, f"ALTER DATABASE {connection.info.dbname} SET search_path = {path}, pythia;")
+        yield Finding(
+            "search_path",
+            WARNING,
+            path,
+            f"ALTER DATABASE {connection.info.dbname} SET search_path = {path}, pythia;",
+        )
 
 
 def _dblink(connection: Any) -> Iterator[Finding]:
@@ -103,7 +124,12 @@ def _dblink(connection: Any) -> Iterator[Finding]:
         "JOIN pg_extension e ON e.oid = d.refobjid WHERE e.extname = 'dblink' AND has_schema_privilege('public', n.oid, 'USAGE')"
     ).fetchone()
     if row[0]:
-        yield Finding("dblink", WARNING, "every role may call dblink", f"REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA {row[1]} FROM PUBLIC;")
+        yield Finding(
+            "dblink",
+            WARNING,
+            "every role may call dblink",
+            f"REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA {row[1]} FROM PUBLIC;",
+        )
     else:
         yield Finding("dblink", OK, "closed to PUBLIC")
 
@@ -113,7 +139,11 @@ def _engine(connection: Any) -> Iterator[Finding]:
     connection.execute("SELECT pythia.engine_ping()")
     first = time.perf_counter()
     connection.execute("SELECT pythia.engine_ping()")
-    yield Finding("engine", OK, f"answers in {(time.perf_counter() - first) * 1000:.1f} ms, first call {(first - started) * 1000:.1f} ms")
+    yield Finding(
+        "engine",
+        OK,
+        f"answers in {(time.perf_counter() - first) * 1000:.1f} ms, first call {(first - started) * 1000:.1f} ms",
+    )
 
 
 def _orphans(connection: Any) -> Iterator[Finding]:
@@ -121,14 +151,28 @@ def _orphans(connection: Any) -> Iterator[Finding]:
         "SELECT count(*) FROM pythia.model m WHERE NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = m.relation)"
     ).fetchone()
     if row[0]:
-        yield Finding("orphaned models", WARNING, f"{row[0]} model(s) whose view was dropped", "SELECT pythia.remove_orphaned_models();")
+        yield Finding(
+            "orphaned models",
+            WARNING,
+            f"{row[0]} model(s) whose view was dropped",
+            "SELECT pythia.remove_orphaned_models();",
+        )
 
 
 def _models(connection: Any) -> Iterator[Finding]:
-    names = [row[0] for row in connection.execute("SELECT relation::text FROM pythia.model WHERE function = 'embedding' ORDER BY 1")]
+    names = [
+        row[0]
+        for row in connection.execute(
+            "SELECT relation::text FROM pythia.model WHERE function = 'embedding' ORDER BY 1"
+        )
+    ]
     for name in names:
         started = time.perf_counter()
-        row = connection.execute("SELECT pythia.vector_dims(pythia.vector_embedding(%s::regclass, 'probe'))", (name,)).fetchone()
-        yield Finding(f"model {name}", OK, f"{row[0]} dimensions in {(time.perf_counter() - started) * 1000:.1f} ms")
+        row = connection.execute(
+            "SELECT pythia.vector_dims(pythia.vector_embedding(%s::regclass, 'probe'))", (name,)
+        ).fetchone()
+        yield Finding(
+            f"model {name}", OK, f"{row[0]} dimensions in {(time.perf_counter() - started) * 1000:.1f} ms"
+        )
     if not names:
         yield Finding("models", WARNING, "no model is loaded", "pythia model load PATH --name NAME")

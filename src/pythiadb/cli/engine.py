@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,9 @@ def engine() -> None:
 
 
 @engine.command()
-@click.option("--set", "overrides", multiple=True, metavar="NAME=VALUE", help="An engine setting; see the reference.")
+@click.option(
+    "--set", "overrides", multiple=True, metavar="NAME=VALUE", help="An engine setting; see the reference."
+)
 @click.option(
     "--folder", type=click.Path(path_type=Path), default=DEFAULT_FOLDER, show_default=True,
     help="Cache, status and log of the engine of a prepared server.",
@@ -48,23 +51,33 @@ def status(as_json: bool) -> None:
     if as_json:
         print_json(report)
         return
+    workers = report["workers"]
     print_table(
-        ["pid", "up", "memory", "connections", "calls", "errors", "queued", "texts", "p50 ms", "p99 ms"],
-        [
-            (w["pid"], f"{time.time() - w['started']:.0f} s", size(w["memory_bytes"]), w["connections"], w["calls"], w["errors"],
-             w["queued_texts"], w["texts"], w["p50_ms"], w["p99_ms"])
-            for w in report["workers"]
-        ],
-        title="workers",
-    )  # fmt: skip
+        ["workers", *(str(w["pid"]) for w in workers)],
+        [[name, *map(show, workers)] for name, show in FACTS.items()],
+    )
     print_table(
         ["worker", "model", "size", "loaded in", "calls", "texts"],
         [
-            (w["pid"], names.get(m["package"], m["package"][:12]), size(m["bytes"]), f"{m['load_seconds']} s", m["calls"], m["texts"])
-            for w in report["workers"] for m in w["models"]
+            (str(w["pid"]), names.get(m["package"], m["package"][:12]), size(m["bytes"]), f"{m['load_seconds']} s", m["calls"], m["texts"])
+            for w in workers for m in w["models"]
         ],
         title="open models",
     )  # fmt: skip
+
+
+FACTS: dict[str, Callable[[dict[str, Any]], object]] = {
+    "up": lambda w: f"{time.time() - w['started']:.0f} s",
+    "memory": lambda w: size(w["memory_bytes"]),
+    "connections": lambda w: w["connections"],
+    "calls": lambda w: w["calls"],
+    "errors": lambda w: w["errors"],
+    "texts embedded": lambda w: w["texts"],
+    "texts waiting": lambda w: w["queued_texts"],
+    "busy": lambda w: f"{w['busy_seconds']:.1f} s",
+    "latency p50": lambda w: f"{w['p50_ms']:.2f} ms",
+    "latency p99": lambda w: f"{w['p99_ms']:.2f} ms",
+}  # what `pythia engine status` shows of a worker, a row each
 
 
 @engine.command()

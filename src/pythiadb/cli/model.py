@@ -20,7 +20,9 @@ def model() -> None:
 @model.command()
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option("--name", help="Name of the model; by default the file's or folder's name.")
-@click.option("--metadata", help="Oracle's metadata as JSON; needed for ONNX files that do not follow the conventions.")
+@click.option(
+    "--metadata", help="Oracle's metadata as JSON; needed for ONNX files that do not follow the conventions."
+)
 @target_options
 def load(path: Path, name: str | None, metadata: str | None) -> None:
     """Load a Hugging Face folder, or an ONNX file that takes strings."""
@@ -33,7 +35,8 @@ def load(path: Path, name: str | None, metadata: str | None) -> None:
             progress=lambda sent, total: bar.update(task, completed=sent >> 20, total=total >> 20),
         )  # fmt: skip
         row = connection.execute(
-            "SELECT relation::text, spec ->> 'dimensions', size FROM pythia.model WHERE relation = to_regclass(%s)", (name,)
+            "SELECT relation::text, spec ->> 'dimensions', size FROM pythia.model WHERE relation = to_regclass(%s)",
+            (name,),
         ).fetchone()
     assert row is not None
     console.print(f"loaded model {row[0]}: {row[1]} dimensions, {size(row[2])}")
@@ -69,7 +72,9 @@ def list_models(as_json: bool) -> None:
 def show(name: str, as_json: bool) -> None:
     """Show all that is known of a model."""
     with current_target().connect(autocommit=True) as connection:
-        cursor = connection.execute("SELECT * FROM pythia.model_details WHERE model_name = to_regclass(%s)::text", (name,))
+        cursor = connection.execute(
+            "SELECT * FROM pythia.model_details WHERE model_name = to_regclass(%s)::text", (name,)
+        )
         row = cursor.fetchone()
         assert cursor.description is not None
         columns = [c.name for c in cursor.description]

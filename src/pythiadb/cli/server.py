@@ -47,7 +47,9 @@ def facts(root: Path) -> dict[str, Any]:
         with psycopg.connect(server.conninfo(), autocommit=True) as connection:
             present = schema.installed(connection)
             found["schema_version"] = present.version if present else None
-            row = connection.execute("SELECT current_setting('server_version'), count(*) FROM pythia.model").fetchone()
+            row = connection.execute(
+                "SELECT current_setting('server_version'), count(*) FROM pythia.model"
+            ).fetchone()
             found["server_version"], found["models"] = row or (None, None)
     return found
 
@@ -83,7 +85,9 @@ def upgrade(url: str) -> None:
 def _install(url: str) -> None:
     done = schema.ensure(url)
     version = schema.latest_version()
-    console.print(f"schema version {version} installed" if done else f"schema version {version} was there already")
+    console.print(
+        f"schema version {version} installed" if done else f"schema version {version} was there already"
+    )
     console.print(f'Beside the server, as its user, run: pythia engine run --dsn "{url}"', soft_wrap=True)
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import sys
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,11 @@ import click
 import psycopg
 
 import pythiadb
-from pythiadb.cli.display import console, print_error, print_json, print_table, progress_bar
+from pythiadb.cli.display import console, print_error, print_json, print_table
+from pythiadb.cli.progress import embedding_bar, execute_watched
 from pythiadb.cli.target import Target, current_target, target_options
 from pythiadb.sql import split_statements
 
-PROGRESS_AFTER = 0.7  # seconds until a long statement shows its progress
-POLL_SECONDS = 0.3
 HISTORY = Path("~/.pythia_history").expanduser()
 
 
@@ -25,7 +24,12 @@ HISTORY = Path("~/.pythia_history").expanduser()
 @click.option("-c", "--command", "commands", multiple=True, help="Run this statement; may be repeated.")
 @click.option("-f", "--file", "file", type=click.File(), help="Run the statements of a file.")
 @click.option("--dialect", type=click.Choice(["postgres", "oracle"]), default="postgres", show_default=True)
-@click.option("--translate", "only_translate", is_flag=True, help="Print the PostgreSQL statements instead of running them.")
+@click.option(
+    "--translate",
+    "only_translate",
+    is_flag=True,
+    help="Print the PostgreSQL statements instead of running them.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print results as JSON.")
 @target_options
 def sql(commands: tuple[str, ...], file: Any, dialect: str, only_translate: bool, as_json: bool) -> None:
@@ -48,7 +52,9 @@ def sql(commands: tuple[str, ...], file: Any, dialect: str, only_translate: bool
 class Shell:
     """Runs statements on one connection and shows what they give."""
 
-    def __init__(self, connection: pythiadb.Connection, target: Target, *, as_json: bool, only_translate: bool) -> None:
+    def __init__(
+        self, connection: pythiadb.Connection, target: Target, *, as_json: bool, only_translate: bool
+    ) -> None:
         self._connection = connection
         self._target = target
         self._as_json = as_json
@@ -72,7 +78,8 @@ class Shell:
             for note in translation.batched:
                 console.print(f"-- {note}", style="dim", soft_wrap=True)
             return
-        cursor = self._execute(statement)
+        watcher = functools.partial(self._target.connect, autocommit=True)
+        cursor = execute_watched(self._connection, statement, watcher=watcher, report=embedding_bar())
         if cursor.description is None:
             if not self._as_json:
                 console.print(cursor.statusmessage or "")
@@ -85,45 +92,12 @@ class Shell:
             print_table(columns, rows)
             console.print(f"({len(rows)} row{'' if len(rows) == 1 else 's'})")
 
-    def _execute(self, statement: str) -> psycopg.Cursor[Any]:
-        """Run a statement in a thread; Ctrl-C cancels it, and a long one shows how many texts are embedded."""
-        outcome: list[psycopg.Cursor[Any] | BaseException] = []
-
-        def work() -> None:
-            try:
-                outcome.append(self._connection.execute(statement))
-            except BaseException as error:
-                outcome.append(error)
-
-        thread = threading.Thread(target=work, name="statement")
-        thread.start()
-        try:
-            thread.join(PROGRESS_AFTER)
-            if thread.is_alive():
-                self._show_progress(thread)
-        except KeyboardInterrupt:
-            self._connection.cancel_safe(timeout=5.0)
-        thread.join()
-        if isinstance(outcome[0], BaseException):
-            raise outcome[0]
-        return outcome[0]
-
-    def _show_progress(self, thread: threading.Thread) -> None:
-        """Ask the engine, over a second connection, how far our backend is."""
-        backend = self._connection.info.backend_pid
-        with self._target.connect(autocommit=True) as watcher, progress_bar() as bar:
-            task = bar.add_task("running", total=None)
-            while thread.is_alive():
-                row = watcher.execute("SELECT pythia.engine_status()").fetchone()
-                running = [r for w in (row[0]["workers"] if row else []) for r in w["running"] if r["backend"] == backend]
-                if running and running[0]["total"] > 1:
-                    bar.update(task, description="embedding", completed=running[0]["done"], total=running[0]["total"])
-                thread.join(POLL_SECONDS)
-
     def interact(self) -> None:
         """Read statements from the keyboard until end of file or \\q."""
         readline = _history()
-        console.print(f"pythia {pythiadb.__version__}, {self._connection.dialect} dialect. End statements with ; — \\q leaves.")
+        console.print(
+            f"pythia {pythiadb.__version__}, {self._connection.dialect} dialect. End statements with ; — \\q leaves."
+        )
         buffer = ""
         while True:
             try:

@@ -28,7 +28,9 @@ class Target:
     def connect(self, **options: Any) -> pythiadb.Connection:
         """Connect; a directory that holds no database is refused, only `start` makes one."""
         if self.data is not None and not (self.data / "pgdata").exists():
-            raise click.UsageError(f'there is no database in "{self.data}". Run: pythia start --data {self.data}')
+            raise click.UsageError(
+                f'there is no database in "{self.data}". Run: pythia start --data {self.data}'
+            )
         return pythiadb.connect(self.database, **options)
 
 
@@ -40,7 +42,12 @@ def target_options(command: F) -> F:
         return value
 
     command = click.option(
-        "--dsn", envvar="PYTHIA_DSN", metavar="URL", expose_value=False, callback=callback, help="A prepared server, postgresql://…"
+        "--dsn",
+        envvar="PYTHIA_DSN",
+        metavar="URL",
+        expose_value=False,
+        callback=callback,
+        help="A prepared server, postgresql://…",
     )(command)
     return click.option(
         "--data", envvar="PYTHIA_DATA", metavar="DIRECTORY", type=click.Path(path_type=Path), expose_value=False,

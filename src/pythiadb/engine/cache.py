@@ -97,7 +97,10 @@ class Cache:
         folder = Path(tempfile.mkdtemp(dir=self._stage))
         for entry in files:
             os.link(self._files / entry.sha256, folder / entry.name)
-        manifest = {"spec": spec, "files": [{"name": f.name, "sha256": f.sha256, "size": f.size} for f in files]}
+        manifest = {
+            "spec": spec,
+            "files": [{"name": f.name, "sha256": f.sha256, "size": f.size} for f in files],
+        }
         (folder / "package.json").write_bytes(orjson.dumps(manifest))
         try:
             folder.rename(self._packages / key)
@@ -138,7 +141,9 @@ class Cache:
                     path.unlink()
 
     def _evict(self, keep: str) -> None:
-        packages = sorted((p for p in self._packages.iterdir()), key=lambda p: p.stat().st_mtime, reverse=True)
+        packages = sorted(
+            (p for p in self._packages.iterdir()), key=lambda p: p.stat().st_mtime, reverse=True
+        )
         used = 0
         for folder in packages:
             used += sum(f.stat().st_size for f in folder.iterdir())
@@ -197,4 +202,3 @@ class IncomingFile:
         """Give up what was not finished."""
         self._stream.close()
         self._path.unlink(missing_ok=True)
-

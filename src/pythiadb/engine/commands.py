@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from pythiadb.errors import PythiaError
 
@@ -28,8 +28,7 @@ class NotSigned(PythiaError):
     sqlstate = "28000"
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
+class Command(NamedTuple):
     """A verified command; the payload is JSON or empty, the attachment (not verified) mostly empty."""
 
     verb: str
@@ -53,10 +52,14 @@ def verify(text: bytes, secret: bytes, now: float, max_age: int) -> Command:
     signature, _, body = line.partition(b" ")
     if not hmac.compare_digest(signature, _signature(secret, body).encode()):
         raise NotSigned(
-            "the engine takes commands from Pythia's own functions only", hint="SELECT vector_embedding(model, text);"
+            "the engine takes commands from Pythia's own functions only",
+            hint="SELECT vector_embedding(model, text);",
         )
     time, _, rest = body.partition(b" ")
     if abs(now - int(time)) > max_age:
-        raise NotSigned("the command is too old", detail=f"It was signed {now - int(time):.0f} s ago, {max_age} s are allowed.")
+        raise NotSigned(
+            "the command is too old",
+            detail=f"It was signed {now - int(time):.0f} s ago, {max_age} s are allowed.",
+        )
     verb, _, payload = rest.partition(b" ")
     return Command(verb.decode(), payload, attachment)

@@ -30,7 +30,9 @@ class OpenModel:
 class ModelRegistry:
     """At most `max_models` open models. `get` may take long: call it outside the event loop."""
 
-    def __init__(self, cache: Cache, store: ModelStore, *, threads: int, max_models: int, max_model_bytes: int) -> None:
+    def __init__(
+        self, cache: Cache, store: ModelStore, *, threads: int, max_models: int, max_model_bytes: int
+    ) -> None:
         self._cache = cache
         self._store = store
         self._threads = threads

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 PROTOCOL_3 = 0x0003_0000
 CANCEL_REQUEST = 80877102
@@ -19,38 +19,34 @@ TEXT_OID = 25
 
 _LENGTH = struct.Struct("!I")
 _SHORT = struct.Struct("!H")
+_HEAD = struct.Struct("!cI")  # type and length of a message
 
 
 class ProtocolViolation(Exception):
     """The peer does not speak the protocol; the connection is closed."""
 
 
-@dataclass(frozen=True, slots=True)
-class Startup:
+class Startup(NamedTuple):
     """The first message of a session: user, database, application_name and the like."""
 
     parameters: dict[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class EncryptionRequest:
+class EncryptionRequest(NamedTuple):
     """The client asks for SSL or GSS encryption; the answer is the single byte N."""
 
 
-@dataclass(frozen=True, slots=True)
-class Query:
+class Query(NamedTuple):
     """A simple query: the text without its closing zero."""
 
     text: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Terminate:
+class Terminate(NamedTuple):
     """The client says goodbye, or asks to cancel a query of another connection, which the engine does not serve."""
 
 
-@dataclass(frozen=True, slots=True)
-class Unsupported:
+class Unsupported(NamedTuple):
     """A message of the extended protocol or of COPY."""
 
     kind: str
@@ -98,21 +94,21 @@ class Wire:
         return Startup(dict(zip(words[0::2], words[1::2], strict=False)))
 
     def _next_message(self) -> Event | None:
-        if len(self._buffer) < 5:
+        buffer = self._buffer
+        if len(buffer) < 5:
             return None
-        size = _LENGTH.unpack_from(self._buffer, 1)[0]
+        kind, size = _HEAD.unpack_from(buffer)
         if not 4 <= size <= self._limit:
             raise ProtocolViolation(f"invalid message length: {size}")
-        if len(self._buffer) < size + 1:
+        if len(buffer) < size + 1:
             return None
-        kind = chr(self._buffer[0])
-        body = bytes(self._buffer[5 : size + 1])
-        del self._buffer[: size + 1]
-        if kind == "Q":
+        body = bytes(buffer[5 : size + 1])
+        del buffer[: size + 1]
+        if kind == b"Q":
             return Query(body[:-1])
-        if kind == "X":
+        if kind == b"X":
             return Terminate()
-        return Unsupported(kind)
+        return Unsupported(kind.decode("latin-1"))
 
 
 def message(kind: bytes, body: bytes = b"") -> bytes:
@@ -166,7 +162,9 @@ def result(lines: Sequence[bytes | None]) -> bytes:
 _NULL_ROW = message(b"D", _SHORT.pack(1) + b"\xff\xff\xff\xff")
 
 
-def error(sqlstate: str, text: str, detail: str | None = None, hint: str | None = None, *, fatal: bool = False) -> bytes:
+def error(
+    sqlstate: str, text: str, detail: str | None = None, hint: str | None = None, *, fatal: bool = False
+) -> bytes:
     """Return an ErrorResponse; after a fatal one the connection is closed, otherwise it is ready again."""
     severity = "FATAL" if fatal else "ERROR"
     fields = [("S", severity), ("V", severity), ("C", sqlstate), ("M", text), ("D", detail), ("H", hint)]

@@ -16,18 +16,23 @@ from pythiadb.postgres.instance import Instance, find_instance
 from pythiadb.postgres.layout import ENGINE_FOLDER, PORT
 from pythiadb.postgres.server import Server
 
-
 DEFAULT_FOLDER = Path("/var/lib/pythia")  # of the engine of a prepared server
 
 
 def run(
-    data: Path | None, dsn: str | None, folder: Path, settings: Settings, on_listening: Callable[[], None] | None = None
+    data: Path | None,
+    dsn: str | None,
+    folder: Path,
+    settings: Settings,
+    on_listening: Callable[[], None] | None = None,
 ) -> None:
     """Serve an embedded database (`data`) or a prepared server (`dsn`, with cache, status and log in `folder`) until the end.
 
     Raises EngineUnavailable when the instance is on another machine or has no unix socket.
     """
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s[%(process)d] %(levelname)s: %(message)s")
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(name)s[%(process)d] %(levelname)s: %(message)s"
+    )
     if data is not None:
         supervisor = _embedded(data.expanduser().resolve(), settings)
     else:
@@ -66,4 +71,3 @@ def engine_config(instance: Instance, conninfo: str, folder: Path, settings: Set
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         account.own(path)
     return EngineConfig(run, folder, folder / "engine.jsonl", conninfo, instance.port, account, settings)
-

@@ -42,7 +42,13 @@ class Request:
     `done` is called once, in the scheduler's thread: with None when all results are there, else with the error.
     """
 
-    def __init__(self, model: Runnable, items: Sequence[Item], encode: Callable[[npt.NDArray[np.float32]], bytes], done: Callable[[BaseException | None], None]) -> None:
+    def __init__(
+        self,
+        model: Runnable,
+        items: Sequence[Item],
+        encode: Callable[[npt.NDArray[np.float32]], bytes],
+        done: Callable[[BaseException | None], None],
+    ) -> None:
         self.model = model
         self.items = items
         self.results: list[bytes | None] = [None] * len(items)
@@ -127,7 +133,11 @@ class Scheduler:
         for other in self._line:
             if room <= 0 or (MAX_ROWS - room + 1) * longest > MAX_TOKENS:
                 break
-            if other.model is head.model and other.waiting and len(other.items[other.waiting[-1]]) >= MIN_FILL * longest:
+            if (
+                other.model is head.model
+                and other.waiting
+                and len(other.items[other.waiting[-1]]) >= MIN_FILL * longest
+            ):
                 rows = other.take(room, longest, MAX_TOKENS - (MAX_ROWS - room) * longest)
                 if rows:
                     batch.append((other, rows))

@@ -9,7 +9,7 @@ import asyncio
 import logging
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from pythiadb.engine import protocol
 from pythiadb.engine.cache import IncomingFile
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from pythiadb.engine.worker import Worker
 
 log = logging.getLogger("pythia.engine")
+
+PONG = protocol.result([b"pong"])
 
 
 @dataclass(slots=True)
@@ -56,8 +58,7 @@ class Session(asyncio.Protocol):
         return self._task is not None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)
         self.worker.sessions.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  (asyncio's signature)
@@ -85,17 +86,16 @@ class Session(asyncio.Protocol):
             self._transport.close()
 
     def _handle(self, event: protocol.Event) -> None:
-        match event:
-            case protocol.Query(text):
-                self._query(text)
-            case protocol.Startup(parameters):
-                self._start(parameters)
-            case protocol.EncryptionRequest():
-                self._write(protocol.DENY_ENCRYPTION)
-            case protocol.Terminate():
-                self.close()
-            case protocol.Unsupported(kind):
-                raise protocol.ProtocolViolation(f"message type {kind!r} is not supported by the engine")
+        if isinstance(event, protocol.Query):
+            self._query(event.text)
+        elif isinstance(event, protocol.Startup):
+            self._start(event.parameters)
+        elif isinstance(event, protocol.EncryptionRequest):
+            self._write(protocol.DENY_ENCRYPTION)
+        elif isinstance(event, protocol.Terminate):
+            self.close()
+        else:
+            raise protocol.ProtocolViolation(f"message type {event.kind!r} is not supported by the engine")
 
     def _start(self, parameters: dict[str, str]) -> None:
         if len(self.worker.sessions) > self.worker.settings.max_connections:
@@ -128,7 +128,7 @@ class Session(asyncio.Protocol):
             return False
         if command.verb != "ping":
             return False
-        self._write(protocol.result([b"pong"]))
+        self._write(PONG)
         self.worker.record("ping", self, 0.0, None)
         return True
 
@@ -158,7 +158,11 @@ def _error_answer(error: Exception) -> tuple[str, bytes]:
     """Return SQLSTATE and message of an error; what is not ours is an internal fault and says so."""
     if isinstance(error, PythiaError):
         return error.sqlstate, protocol.error(error.sqlstate, error.message, error.detail, error.hint)
-    fault = EngineFault(f"internal error of the engine: {type(error).__name__}", detail=str(error), hint="See the engine's log.")
+    fault = EngineFault(
+        f"internal error of the engine: {type(error).__name__}",
+        detail=str(error),
+        hint="See the engine's log.",
+    )
     log.error("internal error", exc_info=error)
     return _error_answer(fault)
 

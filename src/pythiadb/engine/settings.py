@@ -28,17 +28,49 @@ class Setting:
 
 SETTINGS = (
     Setting("workers", 0, 0, 256, "worker processes; 0: one for every eight cores"),
-    Setting("threads", 0, 0, 256, "threads a model run may use in one worker; 0: the cores divided by the workers"),
-    Setting("max_message_bytes", 268_435_456, 65_536, 1_073_741_824, "largest command that a backend may send, in bytes"),
+    Setting(
+        "threads", 0, 0, 256, "threads a model run may use in one worker; 0: the cores divided by the workers"
+    ),
+    Setting(
+        "max_message_bytes",
+        268_435_456,
+        65_536,
+        1_073_741_824,
+        "largest command that a backend may send, in bytes",
+    ),
     Setting("max_input_bytes", 4_194_304, 1_024, 268_435_456, "longest single text, in bytes"),
-    Setting("max_queued_texts", 65_536, 1, 10_000_000, "texts that may wait in one worker; more is refused at once"),
+    Setting(
+        "max_queued_texts",
+        65_536,
+        1,
+        10_000_000,
+        "texts that may wait in one worker; more is refused at once",
+    ),
     Setting("max_connections", 1_000, 1, 100_000, "connections a worker accepts"),
     Setting("max_models", 16, 1, 1_000, "models a worker keeps open; the least recently used one is closed"),
     Setting("max_model_bytes", 2_147_483_648, 1_048_576, 1 << 40, "largest model package, in bytes"),
-    Setting("cache_bytes", 34_359_738_368, 1_048_576, 1 << 50, "disk space of the cache; least recently used packages go first"),
+    Setting(
+        "cache_bytes",
+        34_359_738_368,
+        1_048_576,
+        1 << 50,
+        "disk space of the cache; least recently used packages go first",
+    ),
     Setting("signature_seconds", 60, 1, 3_600, "age at which a signed command is refused, in seconds"),
-    Setting("linger_seconds", 2, 0, 86_400, "time an embedded database stays up after its last user left, in seconds"),
-    Setting("log_bytes", 67_108_864, 65_536, 1 << 40, "size at which the log file is rotated (one old file is kept), in bytes"),
+    Setting(
+        "linger_seconds",
+        2,
+        0,
+        86_400,
+        "time an embedded database stays up after its last user left, in seconds",
+    ),
+    Setting(
+        "log_bytes",
+        67_108_864,
+        65_536,
+        1 << 40,
+        "size at which the log file is rotated (one old file is kept), in bytes",
+    ),
 )
 
 _BY_NAME = {setting.name: setting for setting in SETTINGS}
@@ -66,7 +98,9 @@ def parse(name: str, text: str) -> int:
     """Return the checked value of a setting. Raises InvalidParameter."""
     setting = _BY_NAME.get(name)
     if setting is None:
-        raise InvalidParameter(f'unrecognized engine setting "{name}"', hint=f"Settings: {', '.join(_BY_NAME)}.")
+        raise InvalidParameter(
+            f'unrecognized engine setting "{name}"', hint=f"Settings: {', '.join(_BY_NAME)}."
+        )
     try:
         value = int(text)
     except ValueError:

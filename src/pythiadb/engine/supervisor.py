@@ -108,7 +108,9 @@ class Supervisor:
 
     def _claim(self) -> None:
         """Hold the pid file alone for life: that is how others see that an engine runs."""
-        self._pid_file = os.open(self._config.run / "engine.pid", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._pid_file = os.open(
+            self._config.run / "engine.pid", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
+        )
         deadline = time.monotonic() + CLAIM_SECONDS
         while True:
             try:
@@ -201,14 +203,18 @@ class Supervisor:
     def _start(self, worker: WorkerProcess) -> None:
         config = self._config
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        settings: dict[str, Any] = {name: getattr(config.settings, name) for name in config.settings.__slots__}
+        settings: dict[str, Any] = {
+            name: getattr(config.settings, name) for name in config.settings.__slots__
+        }
         worker_config = WorkerConfig(
             worker.number, str(config.folder), str(config.events), config.conninfo, config.account.name,
             config.account.uid, config.account.gid, settings,
         )  # fmt: skip
         with theirs:
             worker.process = subprocess.Popen(
-                command_line(worker_config, theirs.fileno(), sys.executable), pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL
+                command_line(worker_config, theirs.fileno(), sys.executable),
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
             )
         worker.control = ours
         worker.ready = False

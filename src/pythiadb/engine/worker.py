@@ -11,12 +11,14 @@ import signal
 import socket
 import time
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import orjson
 import psutil
+import uvloop
 
 from pythiadb.engine.cache import Cache, FileEntry
 from pythiadb.engine.commands import Command
@@ -35,7 +37,9 @@ from pythiadb.vectors.codec import vector_to_text
 
 STATUS_SECONDS = 0.25  # how often a changed status is written
 STOP_SECONDS = 10  # how long running calls may take to end when the worker stops
-DIRECT_CHARACTERS = 4096  # texts up to this length in all are tokenized in the event loop: a thread would cost more
+DIRECT_CHARACTERS = (
+    4096  # texts up to this length in all are tokenized in the event loop: a thread would cost more
+)
 LATENCIES = 1000  # calls over which percentiles are taken
 
 
@@ -62,6 +66,14 @@ class Worker:
         self._pool = ThreadPoolExecutor(max_workers=4, thread_name_prefix="prepare")
         self._folder = folder
         self._latencies: deque[float] = deque(maxlen=LATENCIES)
+        self._handlers: dict[str, Callable[[Session, Command], bytes]] = {
+            "ping": lambda *_: b"pong",
+            "status": lambda *_: orjson.dumps(read_all(folder / "status")),
+            "has-file": self._has_file,
+            "stage": self._stage,
+            "inspect": self._inspect,
+            "open": self._open,
+        }  # they run in the pool
         self._calls = self._errors = 0
         self._started = time.time()
 
@@ -115,24 +127,16 @@ class Worker:
 
     async def execute(self, session: Session, command: Command) -> list[bytes | None]:
         """Run a verified command and return the lines of its answer."""
-        if command.verb == "embed":
+        if command.verb == "embed":  # by far the most frequent
             return await self._embed(session, *orjson.loads(command.payload))
-        if command.verb == "ping":
-            return [b"pong"]
-        if command.verb == "status":
-            return [orjson.dumps(read_all(self._folder / "status"))]
-        if command.verb == "stage":
-            return [await self.in_thread(self._stage, session, command)]
-        arguments = orjson.loads(command.payload)
-        if command.verb == "has-file":
-            return [b"yes" if self.cache.has_file(arguments["sha256"]) else b"no"]
-        if command.verb == "inspect":
-            return [orjson.dumps(await self.in_thread(self._inspect, arguments))]
-        if command.verb == "open":
-            return [orjson.dumps(await self.in_thread(self._open, arguments))]
-        raise unknown_verb(command.verb)
+        handler = self._handlers.get(command.verb)
+        if handler is None:
+            raise unknown_verb(command.verb)
+        return [await self.in_thread(handler, session, command)]
 
-    async def _embed(self, session: Session, key: str, total: int, inputs: list[str | None]) -> list[bytes | None]:
+    async def _embed(
+        self, session: Session, key: str, total: int, inputs: list[str | None]
+    ) -> list[bytes | None]:
         """Embed the inputs; a NULL gives a NULL."""
         texts = [text for text in inputs if text is not None]
         opened = self.models.opened(key) or await self.in_thread(self.models.get, key, session.dbname)
@@ -166,8 +170,12 @@ class Worker:
         await finished
         return [line for line in request.results if line is not None]
 
+    def _has_file(self, _session: Session, command: Command) -> bytes:
+        """Say whether a file's bytes are in the cache."""
+        return b"yes" if self.cache.has_file(orjson.loads(command.payload)["sha256"]) else b"no"
+
     def _stage(self, session: Session, command: Command) -> bytes:
-        """Take one piece of a file, attached in base64 (in the pool)."""
+        """Take one piece of a file, attached in base64."""
         arguments = orjson.loads(command.payload)
         sha256 = arguments["sha256"]
         if arguments["size"] > self.settings.max_model_bytes:
@@ -184,12 +192,21 @@ class Worker:
         incoming.finish()
         return b"complete"
 
-    def _inspect(self, arguments: dict[str, Any]) -> dict[str, Any]:
-        """Read an ONNX file and return the spec of a package made of it (in the pool)."""
-        return inspect_onnx(self.cache.file(arguments["sha256"]), arguments["metadata"], self._folder / "cache" / "stage", self.settings.max_model_bytes)
+    def _inspect(self, _session: Session, command: Command) -> bytes:
+        """Read an ONNX file and return the spec of a package made of it."""
+        arguments = orjson.loads(command.payload)
+        spec = inspect_onnx(
+            self.cache.file(arguments["sha256"]),
+            arguments["metadata"],
+            self._folder / "cache" / "stage",
+            self.settings.max_model_bytes,
+        )
 
-    def _open(self, arguments: dict[str, Any]) -> dict[str, Any]:
-        """Assemble, check and probe a package; return its facts (in the pool)."""
+        return orjson.dumps(spec)
+
+    def _open(self, _session: Session, command: Command) -> bytes:
+        """Assemble, check and probe a package; return its facts."""
+        arguments = orjson.loads(command.payload)
         files = [FileEntry.from_json(f) for f in arguments["files"]]
         self.models.check_size(files)
         package = self.cache.add_package(arguments["package"], arguments["spec"], files)
@@ -199,7 +216,7 @@ class Worker:
             self.cache.remove(package.key)
             raise
         self.models.add(package)
-        return facts
+        return orjson.dumps(facts)
 
     def record(self, verb: str, session: Session, seconds: float, failure: str | None) -> None:
         """Count a call and log it."""
@@ -207,7 +224,14 @@ class Worker:
         self._errors += failure is not None
         self._latencies.append(seconds)
         self.status.changed = True
-        self.log.write("call", verb=verb, db=session.dbname, backend=session.backend, ms=round(seconds * 1000, 3), sqlstate=failure)
+        self.log.write(
+            "call",
+            verb=verb,
+            db=session.dbname,
+            backend=session.backend,
+            ms=round(seconds * 1000, 3),
+            sqlstate=failure,
+        )
 
     async def _write_status(self) -> None:
         while True:
@@ -257,7 +281,8 @@ def main() -> None:
     config = WorkerConfig(**orjson.loads(arguments.config))
     Account(config.account, config.uid, config.gid).drop_privileges()
     os.umask(0o077)
-    asyncio.run(_serve(config, socket.socket(fileno=arguments.control)))
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve(config, socket.socket(fileno=arguments.control)))
 
 
 if __name__ == "__main__":

@@ -31,11 +31,10 @@ class Account:
         """True when this process already runs as the account."""
         return os.geteuid() == self.uid
 
-    def popen_arguments(self) -> dict[str, int | list[int]]:
-        """Return the `subprocess` arguments that make a child run as this account."""
-        if self.is_current:
-            return {}
-        return {"user": self.uid, "group": self.gid, "extra_groups": []}
+    @property
+    def child_identity(self) -> tuple[int | None, int | None, list[int] | None]:
+        """User, group and extra groups for `subprocess`, to run a child as this account."""
+        return (None, None, None) if self.is_current else (self.uid, self.gid, [])
 
     def own(self, *paths: Path) -> None:
         """Give the paths to this account; does nothing when it is the current one."""

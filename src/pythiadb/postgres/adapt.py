@@ -76,4 +76,6 @@ def register(connection: psycopg.Connection[Any]) -> None:
     adapters.register_loader(vector.oid, VectorTextLoader)
     adapters.register_loader(vector.oid, VectorBinaryLoader)
     adapters.register_loader(sparse.oid, SparseTextLoader)
-    adapters.register_dumper(codec.SparseVector, type("SparseDumper", (SparseTextDumper,), {"oid": sparse.oid}))
+    adapters.register_dumper(
+        codec.SparseVector, type("SparseDumper", (SparseTextDumper,), {"oid": sparse.oid})
+    )

@@ -42,5 +42,7 @@ def program(name: str) -> str:
 @functools.cache
 def major_version() -> str:
     """Return the major version of the programs as PG_VERSION in a data directory spells it, for example "18"."""
-    output = subprocess.run([program("postgres"), "--version"], capture_output=True, text=True, check=True).stdout
+    output = subprocess.run(
+        [program("postgres"), "--version"], capture_output=True, text=True, check=True
+    ).stdout
     return output.split()[-1].split(".")[0]

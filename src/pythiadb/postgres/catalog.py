@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import psycopg
@@ -15,13 +16,17 @@ _PRIMARY_KEY = """
 """
 
 
+# Translations are cached by version: no two sessions, and no two states of one, may share a number.
+_versions = itertools.count()
+
+
 class SessionCatalog:
     """Answers from the database, remembered until the session changes a definition."""
 
     def __init__(self, connection: psycopg.Connection[Any]) -> None:
         self._connection = connection
         self._keys: dict[str, tuple[str, ...] | None] = {}
-        self.version = 0
+        self.version = next(_versions)
 
     def primary_key(self, table: str) -> tuple[str, ...] | None:
         """Return the key columns of a table as SQL identifiers, or None when it has no primary key or does not exist."""
@@ -34,4 +39,4 @@ class SessionCatalog:
     def forget(self) -> None:
         """Drop what is remembered: a definition changed."""
         self._keys.clear()
-        self.version += 1
+        self.version = next(_versions)

@@ -23,7 +23,9 @@ from pythiadb.postgres.layout import Layout
 from pythiadb.postgres.locks import FileLock, exclusive
 from pythiadb.postgres.server import START_TIMEOUT, STOP_TIMEOUT, SUPERUSER, Server
 
-TRANSITION_TIMEOUT = START_TIMEOUT + STOP_TIMEOUT  # seconds to wait for another process that starts or stops the server
+TRANSITION_TIMEOUT = (
+    START_TIMEOUT + STOP_TIMEOUT
+)  # seconds to wait for another process that starts or stops the server
 ENGINE_TIMEOUT = 30  # seconds until the engine listens
 
 _memberships: dict[Path, Membership] = {}
@@ -108,7 +110,13 @@ def start_engine(server: Server) -> None:
     with server.layout.engine_log.open("ab") as log:
         try:
             subprocess.run(
-                arguments, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", check=True, timeout=ENGINE_TIMEOUT
+                arguments,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd="/",
+                check=True,
+                timeout=ENGINE_TIMEOUT,
             )
         except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
             raise ClusterError("the engine did not start", hint=f"See {server.layout.engine_log}.") from error
@@ -191,4 +199,14 @@ class Guardian:
             transition.close()
 
 
-__all__ = ["SUPERUSER", "Guardian", "engine_pid", "ensure_running", "join", "leave", "start_engine", "stop", "stop_engine"]
+__all__ = [
+    "SUPERUSER",
+    "Guardian",
+    "engine_pid",
+    "ensure_running",
+    "join",
+    "leave",
+    "start_engine",
+    "stop",
+    "stop_engine",
+]

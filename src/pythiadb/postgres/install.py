@@ -169,7 +169,9 @@ def _prepare(connection: Connection) -> None:
 
 
 def _extension_schemas(connection: Connection) -> dict[str, str]:
-    rows = connection.execute("SELECT extname, quote_ident(extnamespace::regnamespace::text) FROM pg_extension").fetchall()
+    rows = connection.execute(
+        "SELECT extname, quote_ident(extnamespace::regnamespace::text) FROM pg_extension"
+    ).fetchall()
     return dict(rows)
 
 
@@ -187,7 +189,7 @@ def _extend_search_path(connection: Connection) -> None:
         "unnest(s.setconfig) AS c WHERE d.datname = current_database() AND c LIKE 'search_path=%')"
     ).fetchone()
     if row == (False,):
-        statement = sql.SQL("ALTER DATABASE {} SET search_path = " + SEARCH_PATH)  # type: ignore[arg-type]
+        statement = sql.SQL("ALTER DATABASE {} SET search_path = " + SEARCH_PATH)
         connection.execute(statement.format(sql.Identifier(connection.info.dbname)))
 
 
@@ -216,4 +218,6 @@ def uninstall(connection: Connection, *, cascade: bool = False) -> None:
         connection.execute("SET LOCAL client_min_messages = warning")
         for schema in reversed(SCHEMAS):
             connection.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(sql.Identifier(schema)))
-    connection.execute(sql.SQL("ALTER DATABASE {} RESET search_path").format(sql.Identifier(connection.info.dbname)))
+    connection.execute(
+        sql.SQL("ALTER DATABASE {} RESET search_path").format(sql.Identifier(connection.info.dbname))
+    )

@@ -31,7 +31,9 @@ def find_instance(conninfo: str) -> Instance:
             hint="GRANT pg_read_all_settings TO the role that the engine connects as.",
         ) from error
     except psycopg.OperationalError as error:
-        raise EngineUnavailable("the PostgreSQL server cannot be reached", detail=str(error).strip()) from error
+        raise EngineUnavailable(
+            "the PostgreSQL server cannot be reached", detail=str(error).strip()
+        ) from error
     assert row is not None
     folder = row[0].split(",")[0].strip()
     if not folder.startswith("/"):

@@ -1,13 +1,13 @@
 """What lies where in the directory of an embedded database.
 
-    shop/
-      pgdata/      the PostgreSQL data directory; a base backup copies this and nothing else
-      engine/      the engine's cache and status: may be deleted at any moment while nothing runs
-      log/         postgresql.log, engine.log
-      run/         unix sockets (mode 0700); elsewhere when the path is too long for a socket
-      lock         held alone while the server is started or stopped
-      users        held together by every process that uses the database
-      keep-running exists when the server stays after its last user left
+shop/
+  pgdata/      the PostgreSQL data directory; a base backup copies this and nothing else
+  engine/      the engine's cache and status: may be deleted at any moment while nothing runs
+  log/         postgresql.log, engine.log
+  run/         unix sockets (mode 0700); elsewhere when the path is too long for a socket
+  lock         held alone while the server is started or stopped
+  users        held together by every process that uses the database
+  keep-running exists when the server stays after its last user left
 """
 
 from __future__ import annotations

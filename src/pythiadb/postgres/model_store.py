@@ -37,7 +37,9 @@ class ModelStore:
         try:
             connection = psycopg.connect(conninfo, autocommit=True)
         except psycopg.OperationalError as error:
-            raise EngineUnavailable(f'the engine cannot connect to database "{dbname}"', detail=str(error).strip()) from error
+            raise EngineUnavailable(
+                f'the engine cannot connect to database "{dbname}"', detail=str(error).strip()
+            ) from error
         with connection:
             yield connection
 
@@ -47,7 +49,9 @@ class ModelStore:
             with self._connect(dbname) as connection:
                 row = connection.execute("SELECT secret FROM pythia.engine_secret").fetchone()
         except psycopg.errors.UndefinedTable as error:
-            raise EngineUnavailable(f'database "{dbname}" has no pythia schema', hint="Run: pythia install") from error
+            raise EngineUnavailable(
+                f'database "{dbname}" has no pythia schema', hint="Run: pythia install"
+            ) from error
         if row is None:
             raise EngineUnavailable(f'database "{dbname}" has no engine secret')
         return bytes(row[0])
@@ -70,6 +74,8 @@ class ModelStore:
     def chunks(self, dbname: str, sha256: str) -> Iterator[bytes]:
         """Yield the pieces of a file in order, a few at a time."""
         with self._connect(dbname) as connection, connection.cursor(binary=True) as cursor:
-            rows = cursor.stream("SELECT data FROM pythia.model_chunk WHERE sha256 = %s ORDER BY no", (sha256,), size=4)
+            rows = cursor.stream(
+                "SELECT data FROM pythia.model_chunk WHERE sha256 = %s ORDER BY no", (sha256,), size=4
+            )
             for (data,) in rows:
                 yield bytes(data)

@@ -126,13 +126,16 @@ class Server:
     def _wait_for_orphans(self) -> None:
         """Wait until children of a killed postmaster are gone: PostgreSQL refuses to start beside them."""
         deadline = time.monotonic() + 10
-        while time.monotonic() < deadline and any(_belongs_to(p, self.layout.pgdata) for p in psutil.process_iter(["name"])):
+        while time.monotonic() < deadline and any(
+            _belongs_to(p, self.layout.pgdata) for p in psutil.process_iter(["name"])
+        ):
             time.sleep(0.05)
 
     def _run(self, name: str, *arguments: str) -> None:
         """Run a PostgreSQL program as the server's account; its output goes into the error."""
         # Files, not pipes: the server that pg_ctl leaves behind would keep a pipe open.
         output = self.layout.log / f"{name}.log"
+        user, group, extra_groups = self.account.child_identity
         with output.open("wb") as stream:
             done = subprocess.run(
                 [program(name), *arguments],
@@ -143,12 +146,15 @@ class Server:
                 env=self._environment(),
                 check=False,
                 umask=0o077,
-                **self.account.popen_arguments(),  # type: ignore[arg-type]
+                user=user,
+                group=group,
+                extra_groups=extra_groups,
             )
         if done.returncode:
             raise ClusterError(
-                f"{name} failed for the data directory \"{self.layout.pgdata}\"",
-                detail=_tail(output, 5) + ("\n" + _tail(self.layout.server_log, 8) if name == "pg_ctl" else ""),
+                f'{name} failed for the data directory "{self.layout.pgdata}"',
+                detail=_tail(output, 5)
+                + ("\n" + _tail(self.layout.server_log, 8) if name == "pg_ctl" else ""),
                 hint=f"See {self.layout.server_log}.",
             )
 

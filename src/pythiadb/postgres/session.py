@@ -27,10 +27,15 @@ DIALECTS = ("postgres", "oracle")
 class Cursor(psycopg.Cursor[Any]):
     """A psycopg cursor that reads AI SQL; everything else is psycopg's."""
 
-    connection: Connection  # type: ignore[assignment]  # psycopg makes cursors for their connection only
+    connection: Connection  # psycopg makes cursors for their connection only
 
     def execute(
-        self, query: Query, params: Params | None = None, *, prepare: bool | None = None, binary: bool | None = None
+        self,
+        query: Query,
+        params: Params | None = None,
+        *,
+        prepare: bool | None = None,
+        binary: bool | None = None,
     ) -> Self:
         """Run a statement, after translating its AI SQL.
 
@@ -43,13 +48,19 @@ class Cursor(psycopg.Cursor[Any]):
         try:
             self._run(translation, values, prepare=prepare, binary=binary)
         except psycopg.OperationalError as error:
-            if error.sqlstate != EngineUnavailable.sqlstate or not self.connection.revive_engine() or not idle:
+            if (
+                error.sqlstate != EngineUnavailable.sqlstate
+                or not self.connection.revive_engine()
+                or not idle
+            ):
                 raise
             self.connection.rollback()
             self._run(translation, values, prepare=prepare, binary=binary)
         return self
 
-    def _run(self, translation: Translation, values: Params | None, *, prepare: bool | None, binary: bool | None) -> None:
+    def _run(
+        self, translation: Translation, values: Params | None, *, prepare: bool | None, binary: bool | None
+    ) -> None:
         for statement in translation.statements:
             super().execute(statement.encode(), values, prepare=prepare, binary=binary)
             if _DEFINITION.match(statement):
@@ -76,7 +87,9 @@ def bind_values(translation: Translation, params: Params | None) -> Params | Non
     if all(name.isdigit() for name in translation.binds):
         return _by_number(translation.binds, params)
     if len(params) != len(translation.binds):
-        raise InterfaceError(f"the statement has {len(translation.binds)} bind variables, {len(params)} values were given")
+        raise InterfaceError(
+            f"the statement has {len(translation.binds)} bind variables, {len(params)} values were given"
+        )
     return dict(zip(translation.binds, params, strict=True))
 
 
@@ -94,7 +107,9 @@ class Connection(psycopg.Connection[Any]):
     catalog: SessionCatalog
 
     @classmethod
-    def open(cls, conninfo: str, *, dialect: str, autocommit: bool, server: Server | None, **options: Any) -> Connection:
+    def open(
+        cls, conninfo: str, *, dialect: str, autocommit: bool, server: Server | None, **options: Any
+    ) -> Connection:
         """Connect, check the schema, learn the vector types."""
         if dialect not in DIALECTS:
             raise InvalidParameter(f'unrecognized dialect "{dialect}"', hint='Use "postgres" or "oracle".')

@@ -11,7 +11,6 @@ from typing import Literal
 from pythiadb.errors import InvalidParameter
 from pythiadb.sql.binds import bind_names, write_binds
 from pythiadb.sql.edits import Edits
-from pythiadb.sql.oracle import to_postgres
 from pythiadb.sql.rewrite import NO_CATALOG, Catalog, Rewrite
 from pythiadb.sql.rules import RULES
 from pythiadb.sql.scan import Kind, Token, scan, significant
@@ -145,6 +144,8 @@ def _rewrite_oracle(text: str, catalog: Catalog, placeholders: bool) -> list[_Re
     tokens = significant(scan(text, placeholders=placeholders))
     names = _numbers(tokens)
     tokens = [token._replace(text=names.get(token.start, token.text)) for token in tokens]
+    from pythiadb.sql.oracle import to_postgres  # sqlglot takes longer to import than all the rest
+
     texts = [one for part in parts(tokens, oracle=True) for one in to_postgres(Source(text, part))]
     numbered = tuple(str(number) for number in range(1, len(names) + 1))
     return [replace(_rewrite(one, catalog, placeholders), numbered=numbered) for one in texts]

@@ -5,14 +5,16 @@ CREATE OR REPLACE FUNCTION pythia.scoring_package(model regclass, mining_functio
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    target pythia.model;
+    target  pythia.model;
+    allowed boolean;
 BEGIN
     SELECT * INTO target FROM pythia.model m WHERE m.relation = scoring_package.model;
-    IF NOT FOUND THEN
+    allowed := has_table_privilege(pythia.calling_role(), target.relation, 'SELECT');
+    IF allowed IS NULL THEN  -- no such model, or its view was dropped
         RAISE EXCEPTION '"%" is not a model', scoring_package.model
             USING ERRCODE = '42704', HINT = 'The models that you may use: SELECT relation FROM pythia.model;';
     END IF;
-    IF NOT has_table_privilege(pythia.calling_role(), target.relation, 'SELECT') THEN
+    IF NOT allowed THEN
         RAISE EXCEPTION 'permission denied for model %', target.relation
             USING ERRCODE = '42501', HINT = format('GRANT SELECT ON %s TO %I;', target.relation, pythia.calling_role());
     END IF;
@@ -20,7 +22,7 @@ BEGIN
         RAISE EXCEPTION 'model "%" is a % model, not an % model', target.relation, target.function, mining_function
             USING ERRCODE = '42809';
     END IF;
-    IF NOT target.spec -> 'attributes' ? upper(attribute) THEN
+    IF NOT EXISTS (SELECT FROM jsonb_array_elements_text(target.spec -> 'attributes') AS a WHERE upper(a) = upper(attribute)) THEN
         RAISE EXCEPTION 'model "%" has no attribute "%"', target.relation, attribute
             USING ERRCODE = '42703', HINT = format('Its attribute is "%s".', target.spec -> 'attributes' ->> 0);
     END IF;

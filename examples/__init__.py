@@ -1,0 +1,3 @@
+"""Programs to read and to run."""
+
+from __future__ import annotations
