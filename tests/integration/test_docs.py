@@ -6,7 +6,7 @@ Conventions of a page; all blocks of a page run in order, in a schema of the pag
 - a block `python` is executed; a block `text` right behind it is what it prints
 - a block `console` holds `$ command` lines, each followed by what it prints; `shop` is a running database
 - `<!-- test: WORDS -->` before a block changes that: `oracle` (the dialect), `error` (it has to fail), `translate` (print the
-  PostgreSQL statements), `run` (the output is an example), `skip REASON` (not run)
+  PostgreSQL statements, which the page may break into lines), `run` (the output is an example), `skip REASON` (not run)
 
 PYTHIA_DOCS=write makes the tests write the real output into the pages instead of comparing it.
 """
@@ -20,6 +20,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -157,21 +158,21 @@ RUNNERS = {"sql": run_sql, "python": run_python, "console": run_console}
 
 def rendered(page: Page, text: str) -> str:
     """Run the blocks of a page's text and return the text with the real output in it."""
-    pieces, end, pending = [], 0, None
+    pieces, end, pending, broken = [], 0, None, False
     for fence in FENCE.finditer(text):
         between = text[end : fence.start()]
         pieces.append(between)
         words = set((fence["words"] or "").split())
         body, kind = fence["body"], fence["kind"]
         if kind == "text" and pending is not None and not between.strip():
-            body = body if pending.split() == body.split() else pending + "\n"
+            body = body if broken and pending.split() == body.split() else pending + "\n"
         pending = None
         if kind in RUNNERS and "skip" not in words:
             printed = RUNNERS[kind](page, body, words)
             if kind == "console":
                 body = body if "run" in words else printed + "\n"
             elif "run" not in words:
-                pending = printed
+                pending, broken = printed, "translate" in words
         pieces += [fence["mark"] or "", fence["open"], body, fence["close"]]
         end = fence.end()
     return "".join(pieces) + text[end:]
@@ -225,6 +226,12 @@ def test_errors_table_is_the_code_s() -> None:
     assert {(row[0], row[1]) for row in rows("reference/errors.md") if len(row) == 3} >= expected
 
 
+def test_dependencies_table_is_the_project_s() -> None:
+    wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    names = [re.split(r"[\[>=]", requirement)[0] for requirement in wanted]
+    assert sorted(row[0] for row in rows("decisions/0002-dependencies.md")) == sorted(names)
+
+
 def test_every_command_is_documented() -> None:
     page = (DOCS / "reference/cli.md").read_text()
     assert [name for name in _commands(main, "pythia") if f"$ {name} --help\n" not in page] == []
@@ -238,10 +245,10 @@ def _commands(command: click.Command, name: str) -> Iterator[str]:
 
 
 FUNCTIONS = """
-SELECT format('%s.%s(%s)', n.nspname, p.proname, (
+SELECT has_function_privilege('public', p.oid, 'EXECUTE'), format('%s.%s(%s)', n.nspname, p.proname, (
     SELECT string_agg(format_type(t, NULL), ', ' ORDER BY i) FROM unnest(p.proargtypes) WITH ORDINALITY AS a(t, i)))
 FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
-WHERE n.nspname IN ('pythia', 'dbms_vector') AND has_function_privilege('public', p.oid, 'EXECUTE')
+WHERE n.nspname IN ('pythia', 'dbms_vector')
 """
 RELATIONS = """
 SELECT c.oid::regclass::text FROM pg_class c
@@ -251,10 +258,12 @@ SIGNATURE = re.compile(r"^### `((?:pythia|dbms_vector)\.\w+\(.*?\))", re.MULTILI
 
 
 def test_every_public_function_is_documented(db: pythiadb.Connection) -> None:
-    """Headings of functions.md hold the signatures, with defaults in square brackets."""
+    """Headings of functions.md hold the signatures; what they name exists, and what PUBLIC may execute is among them."""
     headings = SIGNATURE.findall((DOCS / "reference/functions.md").read_text())
     documented = {re.sub(r"(\w+) ([\w\[\] ]+?)( = [^,)]+)?(?=[,)])", r"\2", heading) for heading in headings}
-    assert documented == {row[0] for row in db.execute(FUNCTIONS).fetchall()}
+    functions = db.execute(FUNCTIONS).fetchall()
+    assert {name for public, name in functions if public} - documented == set()
+    assert documented - {name for _, name in functions} == set()
 
 
 def test_every_public_view_is_documented(db: pythiadb.Connection) -> None:

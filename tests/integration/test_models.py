@@ -223,7 +223,7 @@ def test_attribute_is_named_after_the_tensor_without_an_input_map(clean: pythiad
         ).fetchone()
         assert row is not None
         assert row[0].tolist() == [1, 0, 0]
-    with pytest.raises(psycopg.errors.UndefinedColumn, match='no attribute "data"') as caught:
+    with pytest.raises(psycopg.errors.UndefinedColumn, match='no attribute "DATA"') as caught:
         clean.execute("SELECT VECTOR_EMBEDDING(animals USING 'cat' AS data)")
     assert caught.value.diag.message_hint == 'Its attribute is "input".'
 

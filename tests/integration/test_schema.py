@@ -243,7 +243,8 @@ def test_own_search_path_of_a_database_is_kept(make_database: Callable[..., str]
 def test_every_security_definer_function_pins_its_search_path(db: pythiadb.Connection) -> None:
     rows = db.execute(
         "SELECT p.oid::regprocedure::text, p.proconfig FROM pg_proc p "
-        "WHERE p.pronamespace IN ('pythia'::regnamespace, 'dbms_vector'::regnamespace) AND p.prosecdef"
+        "WHERE p.pronamespace IN ('pythia'::regnamespace, 'dbms_vector'::regnamespace) AND p.prosecdef "
+        "AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.objid = p.oid AND d.deptype = 'e')"  # dblink's, in C
     ).fetchall()
     assert len(rows) > 10
     assert [name for name, config in rows if config != ["search_path=pg_catalog, pg_temp"]] == []
@@ -303,6 +304,8 @@ def test_restored_database_works(
     target = make_database()
     done = restore(filled, target, tmp_path, "--exit-on-error")
     assert done.returncode == 0, done.stderr
+    with connect(target) as new:
+        assert not install.install(new)  # everything is there; only the database's search_path is not in a dump
     question = "SELECT vector_embedding('public.animals', 'dog')::text, (SELECT array_agg(id) FROM public.dogs)"
     with connect(filled) as old, connect(target) as new:
         assert new.execute(question).fetchone() == old.execute(question).fetchone()
@@ -315,14 +318,15 @@ def test_restored_database_works(
         new.execute(
             "CALL dbms_vector.load_onnx_model('public.more', %s::bytea)", (string_graph().SerializeToString(),)
         )
-        assert not install.install(new)
-    assert dumped(target).count("CREATE FUNCTION") == dumped(filled).count("CREATE FUNCTION")
+        new.execute("CALL dbms_vector.drop_onnx_model('public.more')")
+    assert dumped(target) == dumped(filled)
 
 
 def test_generated_column_is_restored(filled: str, make_database: Callable[..., str], tmp_path: Path) -> None:
     """Generated values are computed again while data are loaded, so the models must be there first.
 
-    The documented way: schema pythia with its data, then the rest.
+    A plain pg_restore takes schema public before schema pythia. What works: definitions, the data of schema pythia, the
+    other data, the rest.
     """
     with pythiadb.connect(url(filled), autocommit=True) as db:
         db.execute(
@@ -330,6 +334,8 @@ def test_generated_column_is_restored(filled: str, make_database: Callable[..., 
             "v vector(3) GENERATED ALWAYS AS (VECTOR_EMBEDDING(animals USING kind AS data)) STORED)"
         )
         db.execute("INSERT INTO generated VALUES (1, 'fish'), (2, NULL)")
+    plain = restore(filled, make_database(), tmp_path)
+    assert "is not a model" in plain.stderr
     target = make_database()
     done = restore(filled, target, tmp_path, "--exit-on-error", "--section=pre-data")
     assert done.returncode == 0, done.stderr
@@ -380,7 +386,7 @@ def test_uninstall_names_the_dependents_and_cascades_on_request(filled: str) -> 
         assert connection.execute("SELECT count(*) FROM dogs").fetchone() == (1,)
         install.uninstall(connection, cascade=True)
     with connect(filled) as connection:
-        assert ours(connection)[0] == ["information_schema", "public"]
+        assert set(ours(connection)[0]) == {"information_schema", "public"}
         assert connection.execute("SHOW search_path").fetchone() == ('"$user", public',)
         assert connection.execute("SELECT to_regclass('dogs'), to_regclass('animals')").fetchone() == (None, None)
         assert connection.execute("SELECT v::text FROM pets ORDER BY id").fetchall() == [("[1,0,0]",), ("[0,1,0]",)]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, cast
 
 from pythiadb.engine import protocol
 from pythiadb.engine.cache import IncomingFile
-from pythiadb.engine.commands import NotSigned, verify
+from pythiadb.engine.commands import Command, NotSigned, verify
 from pythiadb.engine.scheduler import Request
 from pythiadb.errors import EngineFault, FeatureNotSupported, PythiaError
 
@@ -136,8 +136,7 @@ class Session(asyncio.Protocol):
         started = time.perf_counter()
         verb, failure = "?", None
         try:
-            secret = await self.worker.secret(self.dbname)
-            command = verify(text, secret, time.time(), self.worker.settings.signature_seconds)
+            command = await self._verified(text)
             verb = command.verb
             answer = protocol.result(await self.worker.execute(self, command))
         except asyncio.CancelledError:
@@ -148,6 +147,16 @@ class Session(asyncio.Protocol):
         self._task = self.request = None
         self.worker.record(verb, self, time.perf_counter() - started, failure)
         self._write(answer)
+
+    async def _verified(self, text: bytes) -> Command:
+        """Check the signature, if need be against the secret that the database has now. Raises NotSigned."""
+        patience = self.worker.settings.signature_seconds
+        secret = await self.worker.secret(self.dbname)
+        try:
+            return verify(text, secret, time.time(), patience)
+        except NotSigned:
+            fresh = await self.worker.secret(self.dbname, refused=secret)
+            return verify(text, fresh, time.time(), patience)
 
     def _write(self, data: bytes) -> None:
         if self._transport is not None and data:

@@ -36,6 +36,7 @@ from pythiadb.postgres.model_store import ModelStore
 from pythiadb.vectors.codec import vector_to_text
 
 STATUS_SECONDS = 0.25  # how often a changed status is written
+SECRET_SECONDS = 0.1  # how often a database is asked for its secret again when signatures fail
 STOP_SECONDS = 10  # how long running calls may take to end when the worker stops
 DIRECT_CHARACTERS = (
     4096  # texts up to this length in all are tokenized in the event loop: a thread would cost more
@@ -52,6 +53,7 @@ class Worker:
         self.loop = asyncio.get_running_loop()
         self.sessions: set[Session] = set()
         self.secrets: dict[str, bytes] = {}
+        self._secrets_read = 0.0
         self.cache = Cache(folder / "cache", self.settings.cache_bytes)
         self.store = ModelStore(config.conninfo)
         self.models = ModelRegistry(
@@ -119,9 +121,15 @@ class Worker:
         """Run a blocking function in the pool."""
         return await self.loop.run_in_executor(self._pool, function, *arguments)
 
-    async def secret(self, dbname: str) -> bytes:
-        """Return the secret of a database, read once; a failed check does not read it again."""
-        if dbname not in self.secrets:
+    async def secret(self, dbname: str, *, refused: bytes | None = None) -> bytes:
+        """Return the secret of a database, read once.
+
+        When a signature fails against `refused`, it is read again, though not at every failure: the schema may have been
+        installed anew, or another database may have got the name.
+        """
+        known = self.secrets.get(dbname)
+        if known is None or (known == refused and self.loop.time() - self._secrets_read > SECRET_SECONDS):
+            self._secrets_read = self.loop.time()
             self.secrets[dbname] = await self.in_thread(self.store.secret, dbname)
         return self.secrets[dbname]
 

@@ -21,7 +21,10 @@ _versions = itertools.count()
 
 
 class SessionCatalog:
-    """Answers from the database, remembered until the session changes a definition."""
+    """Answers from the database, remembered until the session changes a definition.
+
+    No two sessions have the same version: the same name may mean different tables to them.
+    """
 
     def __init__(self, connection: psycopg.Connection[Any]) -> None:
         self._connection = connection

@@ -131,34 +131,41 @@ def install(connection: Connection, *, up_to: int | None = None) -> bool:
         present = installed(connection)
         if present is not None:
             _refuse_newer(present, connection.info.dbname)
-            if present == Installed(target, checksum()):
-                return False
-        _prepare(connection)
-        schemas = _extension_schemas(connection)
-        for script in migrations():
-            if (present.version if present else 0) < script.number <= target:
-                _run(connection, script, schemas)
-        for script in definitions():
+        current = present == Installed(target, checksum())
+        if not current:
+            _bring(connection, present, target)
+        _extend_search_path(connection)  # also where nothing was done: pg_dump does not carry a database's settings
+    return not current
+
+
+def _bring(connection: Connection, present: Installed | None, target: int) -> None:
+    """Run the migrations that are missing, then all definitions."""
+    _prepare(connection)
+    schemas = _extension_schemas(connection)
+    for script in migrations():
+        if (present.version if present else 0) < script.number <= target:
             _run(connection, script, schemas)
-        connection.execute(
-            "INSERT INTO pythia.schema_version AS v VALUES (%s, %s) "
-            "ON CONFLICT (version) DO UPDATE SET checksum = excluded.checksum, installed_at = now()",
-            (target, checksum()),
-        )
-    _extend_search_path(connection)
-    return True
+    for script in definitions():
+        _run(connection, script, schemas)
+    connection.execute(
+        "INSERT INTO pythia.schema_version AS v VALUES (%s, %s) "
+        "ON CONFLICT (version) DO UPDATE SET checksum = excluded.checksum, installed_at = now()",
+        (target, checksum()),
+    )
 
 
 def _prepare(connection: Connection) -> None:
     """Create what the scripts stand on: extensions, schemas, the version table."""
-    encoding = connection.execute("SHOW server_encoding").fetchone()
-    if encoding != ("UTF8",):
+    encoding = connection.info.parameter_status("server_encoding")
+    if encoding != "UTF8":
         raise SchemaVersionError(
-            f'database "{connection.info.dbname}" has encoding {encoding[0] if encoding else None}, pythia needs UTF8',
+            f'database "{connection.info.dbname}" has encoding {encoding}, pythia needs UTF8',
             hint="Create a database with ENCODING 'UTF8'.",
         )
     for schema in SCHEMAS:
         connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(schema)))
+    if connection.execute("SELECT current_schema()").fetchone() == (None,):  # a search_path that names no schema yet
+        connection.execute("SET LOCAL search_path = public")
     connection.execute("CREATE EXTENSION IF NOT EXISTS vector")
     # In our own schema, whose functions nobody else may call: see schema/privileges.sql.
     connection.execute("CREATE EXTENSION IF NOT EXISTS dblink SCHEMA pythia")
@@ -184,13 +191,18 @@ def _run(connection: Connection, script: Script, schemas: dict[str, str]) -> Non
 
 def _extend_search_path(connection: Connection) -> None:
     """Let unqualified names find schema pythia in new sessions, unless the database has a search_path of its own."""
-    row = connection.execute(
-        "SELECT EXISTS (SELECT FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase, "
-        "unnest(s.setconfig) AS c WHERE d.datname = current_database() AND c LIKE 'search_path=%')"
-    ).fetchone()
-    if row == (False,):
+    if _own_search_path(connection) is None:
         statement = sql.SQL("ALTER DATABASE {} SET search_path = " + SEARCH_PATH)
         connection.execute(statement.format(sql.Identifier(connection.info.dbname)))
+
+
+def _own_search_path(connection: Connection) -> str | None:
+    """Return the search_path that ALTER DATABASE has set for all roles, or None."""
+    row = connection.execute(
+        "SELECT substring(c FROM 13) FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase, "
+        "unnest(s.setconfig) AS c WHERE d.datname = current_database() AND s.setrole = 0 AND c LIKE 'search_path=%'"
+    ).fetchone()
+    return row[0] if row else None
 
 
 def dependents(connection: Connection) -> list[str]:
@@ -218,6 +230,6 @@ def uninstall(connection: Connection, *, cascade: bool = False) -> None:
         connection.execute("SET LOCAL client_min_messages = warning")
         for schema in reversed(SCHEMAS):
             connection.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(sql.Identifier(schema)))
-    connection.execute(
-        sql.SQL("ALTER DATABASE {} RESET search_path").format(sql.Identifier(connection.info.dbname))
-    )
+    if _own_search_path(connection) == SEARCH_PATH:
+        statement = sql.SQL("ALTER DATABASE {} RESET search_path")
+        connection.execute(statement.format(sql.Identifier(connection.info.dbname)))

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import re
 import weakref
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Self
 
 import psycopg
-from psycopg import sql
+from psycopg import Copy, sql
 from psycopg.abc import Params, Query
+from psycopg.copy import Writer
 from psycopg.pq import TransactionStatus
 
 from pythiadb.errors import EngineUnavailable, InterfaceError, InvalidParameter
@@ -20,7 +22,8 @@ from pythiadb.postgres.server import SUPERUSER, Server
 from pythiadb.sql import Dialect, Translation, translate
 
 _URL = re.compile(r"postgres(ql)?://")
-_DEFINITION = re.compile(r"\s*(CREATE|ALTER|DROP)\b", re.IGNORECASE)
+# Words of statements after which a table's key, or the table that a name means, may be another one.
+_DEFINITION = re.compile(r"\b(CREATE|ALTER|DROP|ROLLBACK|search_path|DISCARD|DO|CALL|RESET)\b", re.IGNORECASE)
 DIALECTS = ("postgres", "oracle")
 
 
@@ -47,6 +50,12 @@ class Cursor(psycopg.Cursor[Any]):
         idle = self.connection.info.transaction_status == TransactionStatus.IDLE
         try:
             self._run(translation, values, prepare=prepare, binary=binary)
+        except (psycopg.errors.UndefinedColumn, psycopg.errors.UndefinedTable):
+            fresh = self.connection.retranslate(query, with_parameters=params is not None)
+            if fresh == translation or not idle:
+                raise
+            self.connection.rollback()
+            self._run(fresh, values, prepare=prepare, binary=binary)
         except psycopg.OperationalError as error:
             if (
                 error.sqlstate != EngineUnavailable.sqlstate
@@ -63,16 +72,51 @@ class Cursor(psycopg.Cursor[Any]):
     ) -> None:
         for statement in translation.statements:
             super().execute(statement.encode(), values, prepare=prepare, binary=binary)
-            if _DEFINITION.match(statement):
+            if _DEFINITION.search(statement):
                 self.connection.catalog.forget()
 
     def executemany(self, query: Query, params_seq: Iterable[Params], *, returning: bool = False) -> None:
         """Run a statement for every set of parameters, in one pipeline."""
         translation = self.connection.translate(query, with_parameters=True)
-        if len(translation.statements) != 1:
-            raise InterfaceError("executemany takes one statement")
         values = (v for v in (bind_values(translation, p) for p in params_seq) if v is not None)
-        super().executemany(translation.statements[0].encode(), values, returning=returning)
+        super().executemany(only_statement(translation), values, returning=returning)
+
+    def stream(
+        self, query: Query, params: Params | None = None, *, binary: bool | None = None, size: int = 1
+    ) -> Iterator[Any]:
+        """Yield the rows of a statement as they come."""
+        translation = self.connection.translate(query, with_parameters=params is not None)
+        return super().stream(
+            only_statement(translation), bind_values(translation, params), binary=binary, size=size
+        )
+
+    def copy(
+        self, statement: Query, params: Params | None = None, *, writer: Writer | None = None
+    ) -> AbstractContextManager[Copy]:
+        """Begin a COPY, whose query may be AI SQL."""
+        translation = self.connection.translate(statement, with_parameters=params is not None)
+        return super().copy(only_statement(translation), bind_values(translation, params), writer=writer)
+
+
+class ServerCursor(psycopg.ServerCursor[Any]):
+    """psycopg's cursor for results that stay on the server, made by `connection.cursor(name)`; reads AI SQL too."""
+
+    connection: Connection  # type: ignore[assignment]  # psycopg makes cursors for their connection only
+
+    def execute(
+        self, query: Query, params: Params | None = None, *, binary: bool | None = None, **kwargs: Any
+    ) -> Self:
+        """Open the cursor for a query, after translating its AI SQL."""
+        translation = self.connection.translate(query, with_parameters=params is not None)
+        values = bind_values(translation, params)
+        return super().execute(only_statement(translation), values, binary=binary, **kwargs)
+
+
+def only_statement(translation: Translation) -> bytes:
+    """Return the one statement of a translation. Raises InterfaceError when there are more."""
+    if len(translation.statements) != 1:
+        raise InterfaceError(f"expected one statement, not {len(translation.statements)}")
+    return translation.statements[0].encode()
 
 
 def bind_values(translation: Translation, params: Params | None) -> Params | None:
@@ -116,6 +160,7 @@ class Connection(psycopg.Connection[Any]):
         connection = cls.connect(conninfo, autocommit=True, cursor_factory=Cursor, **options)
         try:
             connection.dialect = dialect  # type: ignore[assignment]  # checked above
+            connection.server_cursor_factory = ServerCursor
             connection.catalog = SessionCatalog(connection)
             install.check(connection)
             adapt.register(connection)
@@ -145,6 +190,11 @@ class Connection(psycopg.Connection[Any]):
         else:
             text = str(query)
         return translate(text, dialect=self.dialect, catalog=self.catalog, with_parameters=with_parameters)
+
+    def retranslate(self, query: Query, *, with_parameters: bool = False) -> Translation:
+        """Translate after another session may have changed a definition."""
+        self.catalog.forget()
+        return self.translate(query, with_parameters=with_parameters)
 
     def revive_engine(self) -> bool:
         """Start an embedded engine that has died; return False when the server is not ours."""

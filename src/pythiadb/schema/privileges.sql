@@ -36,5 +36,8 @@ GRANT EXECUTE ON FUNCTION
     pythia.model_name, pythia.create_model, pythia.create_model_from_onnx, pythia.drop_model, pythia.is_model,
     pythia.remove_orphaned_models
 TO PUBLIC;
-GRANT EXECUTE ON FUNCTION pythia.read_directory_file TO PUBLIC;
-GRANT EXECUTE ON PROCEDURE pythia.create_directory TO PUBLIC;
+GRANT EXECUTE ON FUNCTION pythia.read_directory_file, pythia.read_shared_directory_file TO PUBLIC;
+
+-- Folders of the server are for those who may read its files anyway.
+GRANT EXECUTE ON FUNCTION pythia.read_any_directory_file TO pg_read_server_files;
+GRANT EXECUTE ON PROCEDURE pythia.create_directory TO pg_read_server_files;

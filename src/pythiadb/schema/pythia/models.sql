@@ -21,28 +21,42 @@ BEGIN
 END $$;
 
 -- Store one piece of a file. The lock keeps a clean-up from removing a piece that another load has just found present.
+-- The files of models are complete and stay as they are; what an unfinished load may have left is replaced.
 CREATE OR REPLACE FUNCTION pythia.put_model_chunk(sha256 text, no integer, data bytea) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     PERFORM pg_advisory_xact_lock('pythia.model_chunk'::regclass::oid::bigint);
-    INSERT INTO pythia.model_chunk VALUES (sha256, no, data) ON CONFLICT DO NOTHING;
+    IF EXISTS (SELECT FROM pythia.model_file f WHERE f.sha256 = put_model_chunk.sha256) THEN
+        RETURN;
+    END IF;
+    IF no = 0 THEN
+        DELETE FROM pythia.model_chunk c WHERE c.sha256 = put_model_chunk.sha256;
+    END IF;
+    INSERT INTO pythia.model_chunk VALUES (sha256, no, data)
+    ON CONFLICT ON CONSTRAINT model_chunk_pkey DO UPDATE SET data = excluded.data;
 END $$;
 
--- Give the engine the bytes of a file, unless it has them.
+-- Give the engine the bytes of a file, unless it has them and a model has the file already. The engine checks the hash; that
+-- it knows the file from elsewhere says nothing about these chunks.
 CREATE OR REPLACE FUNCTION pythia.stage_model_file(sha256 text, size bigint) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    piece pythia.model_chunk;
+    piece  pythia.model_chunk;
+    answer text;
 BEGIN
-    IF (SELECT line FROM pythia.engine_call('has-file', json_build_object('sha256', sha256)::text) AS line) = 'yes' THEN
+    IF EXISTS (SELECT FROM pythia.model_file f WHERE f.sha256 = stage_model_file.sha256)
+       AND (SELECT line FROM pythia.engine_call('has-file', json_build_object('sha256', sha256)::text) AS line) = 'yes' THEN
         RETURN;
     END IF;
     FOR piece IN SELECT * FROM pythia.model_chunk c WHERE c.sha256 = stage_model_file.sha256 ORDER BY c.no LOOP
-        PERFORM pythia.engine_call(
-            'stage', json_build_object('sha256', sha256, 'no', piece.no, 'size', size)::text, encode(piece.data, 'base64'));
+        answer := (SELECT line FROM pythia.engine_call(
+            'stage', json_build_object('sha256', sha256, 'no', piece.no, 'size', size)::text, encode(piece.data, 'base64')) AS line);
     END LOOP;
+    IF answer IS DISTINCT FROM 'complete' THEN
+        RAISE EXCEPTION 'model file % is incomplete', left(sha256, 12) USING ERRCODE = '22X01';
+    END IF;
 END $$;
 
 -- Record a model whose chunks are stored: the engine checks the files, runs the model once, and says what it is.
@@ -177,14 +191,12 @@ RETURN EXISTS (SELECT FROM pythia.model m WHERE m.relation = is_model.relation);
 
 -- Directories -----------------------------------------------------------------------------------------------------------
 
+-- Who may call it is PostgreSQL's business: roles with privileges of pg_read_server_files (privileges.sql). The right is not
+-- taken from pythia.calling_role(): that is the session's role, and a superuser's ANALYZE runs other people's functions.
 CREATE OR REPLACE PROCEDURE pythia.create_directory(name text, path text, readers regrole[] DEFAULT '{}')
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    IF NOT pg_has_role(pythia.calling_role(), 'pg_read_server_files', 'USAGE') THEN
-        RAISE EXCEPTION 'permission denied to create directory "%"', name
-            USING ERRCODE = '42501', DETAIL = 'Only roles with privileges of pg_read_server_files may name folders of the server.';
-    END IF;
     INSERT INTO pythia.directory AS d VALUES (lower(name), path, readers)
     ON CONFLICT ON CONSTRAINT directory_pkey DO UPDATE SET path = excluded.path, readers = excluded.readers;
 END $$;
@@ -193,24 +205,45 @@ COMMENT ON PROCEDURE pythia.create_directory(text, text, regrole[]) IS
 
 -- Read a file of a named directory in one piece (bytea ends at 1 GB).
 CREATE OR REPLACE FUNCTION pythia.read_directory_file(directory text, file_name text) RETURNS bytea
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF pg_has_role(current_user, 'pg_read_server_files', 'USAGE') THEN
+        RETURN pythia.read_any_directory_file(directory, file_name);
+    END IF;
+    RETURN pythia.read_shared_directory_file(directory, file_name);
+END $$;
+
+-- For roles with privileges of pg_read_server_files only.
+CREATE OR REPLACE FUNCTION pythia.read_any_directory_file(directory text, file_name text) RETURNS bytea
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    target pythia.directory;
+    folder text := (SELECT d.path FROM pythia.directory d WHERE d.name = lower(directory));
 BEGIN
-    SELECT * INTO target FROM pythia.directory d WHERE d.name = lower(directory);
-    IF NOT FOUND THEN
+    IF folder IS NULL THEN
         RAISE EXCEPTION 'directory "%" does not exist', directory
             USING ERRCODE = '42704', HINT = format('CALL pythia.create_directory(%L, ''/path/on/the/server'');', lower(directory));
-    END IF;
-    IF NOT (pg_has_role(pythia.calling_role(), 'pg_read_server_files', 'USAGE')
-            OR EXISTS (SELECT FROM unnest(target.readers) AS r WHERE pg_has_role(pythia.calling_role(), r, 'USAGE'))) THEN
-        RAISE EXCEPTION 'permission denied for directory "%"', directory USING ERRCODE = '42501';
     END IF;
     IF file_name ~ '(^|/)\.\.(/|$)' OR file_name LIKE '/%' THEN
         RAISE EXCEPTION 'file name "%" leaves its directory', file_name USING ERRCODE = '22023';
     END IF;
-    RETURN pg_read_binary_file(target.path || '/' || file_name);
+    RETURN pg_read_binary_file(folder || '/' || file_name);
+END $$;
+
+-- For the directory's readers. Superusers go the other way: their sessions also run code that is not theirs.
+CREATE OR REPLACE FUNCTION pythia.read_shared_directory_file(directory text, file_name text) RETURNS bytea
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    readers regrole[] := (SELECT d.readers FROM pythia.directory d WHERE d.name = lower(directory));
+BEGIN
+    IF readers IS NOT NULL AND NOT EXISTS (
+            SELECT FROM unnest(readers) AS r JOIN pg_roles c ON c.rolname = pythia.calling_role()
+            WHERE NOT c.rolsuper AND pg_has_role(c.oid, r, 'USAGE')) THEN
+        RAISE EXCEPTION 'permission denied for directory "%"', directory USING ERRCODE = '42501';
+    END IF;
+    RETURN pythia.read_any_directory_file(directory, file_name);
 END $$;
 
 -- Let a role load models.
