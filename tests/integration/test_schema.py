@@ -212,7 +212,9 @@ def test_install_that_fails_half_way_leaves_nothing(
         assert install.install(connection)
 
 
-def test_role_without_rights_gets_postgresqls_error(make_database: Callable[..., str], server: Server) -> None:
+def test_role_without_rights_gets_postgresqls_error(
+    make_database: Callable[..., str], server: Server
+) -> None:
     conninfo = make_database()
     role = f"nobody_{uuid.uuid4().hex[:8]}"
     with connect(conninfo) as connection:
@@ -297,26 +299,32 @@ def restore(source: str, target: str, folder: Path, *arguments: str) -> subproce
     return run("pg_restore", target, *arguments, str(archive))
 
 
-def test_restored_database_works(
-    filled: str, make_database: Callable[..., str], tmp_path: Path
-) -> None:
+def test_restored_database_works(filled: str, make_database: Callable[..., str], tmp_path: Path) -> None:
     """pg_dump -Fc and a plain pg_restore carry the models too: same bytes, same views, same list."""
     target = make_database()
     done = restore(filled, target, tmp_path, "--exit-on-error")
     assert done.returncode == 0, done.stderr
     with connect(target) as new:
-        assert not install.install(new)  # everything is there; only the database's search_path is not in a dump
-    question = "SELECT vector_embedding('public.animals', 'dog')::text, (SELECT array_agg(id) FROM public.dogs)"
+        assert not install.install(
+            new
+        )  # everything is there; only the database's search_path is not in a dump
+    question = (
+        "SELECT vector_embedding('public.animals', 'dog')::text, (SELECT array_agg(id) FROM public.dogs)"
+    )
     with connect(filled) as old, connect(target) as new:
         assert new.execute(question).fetchone() == old.execute(question).fetchone()
         assert new.execute("SELECT model_name, comments FROM pythia.user_mining_models").fetchall() == [
             ("ANIMALS", "three of them")
         ]
-        assert new.execute("SELECT v::text FROM public.pets ORDER BY id").fetchall() == [("[1,0,0]",), ("[0,1,0]",)]
+        assert new.execute("SELECT v::text FROM public.pets ORDER BY id").fetchall() == [
+            ("[1,0,0]",),
+            ("[0,1,0]",),
+        ]
         assert new.execute("SELECT function FROM public.animals").fetchone() == ("embedding",)
         # The next model gets an id of its own.
         new.execute(
-            "CALL dbms_vector.load_onnx_model('public.more', %s::bytea)", (string_graph().SerializeToString(),)
+            "CALL dbms_vector.load_onnx_model('public.more', %s::bytea)",
+            (string_graph().SerializeToString(),),
         )
         new.execute("CALL dbms_vector.drop_onnx_model('public.more')")
     assert dumped(target) == dumped(filled)
@@ -358,7 +366,9 @@ def test_physical_copy_of_the_template_works(
     name = dict(pair.split("=", 1) for pair in filled.split())["dbname"]
     copy = f"{name}_copy"
     with connect(server.conninfo()) as connection:
-        connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (name,))
+        connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (name,)
+        )
         connection.execute(f"CREATE DATABASE {copy} TEMPLATE {name}".encode())
         try:
             with connect(server.conninfo(copy)) as new:
@@ -388,8 +398,14 @@ def test_uninstall_names_the_dependents_and_cascades_on_request(filled: str) -> 
     with connect(filled) as connection:
         assert set(ours(connection)[0]) == {"information_schema", "public"}
         assert connection.execute("SHOW search_path").fetchone() == ('"$user", public',)
-        assert connection.execute("SELECT to_regclass('dogs'), to_regclass('animals')").fetchone() == (None, None)
-        assert connection.execute("SELECT v::text FROM pets ORDER BY id").fetchall() == [("[1,0,0]",), ("[0,1,0]",)]
+        assert connection.execute("SELECT to_regclass('dogs'), to_regclass('animals')").fetchone() == (
+            None,
+            None,
+        )
+        assert connection.execute("SELECT v::text FROM pets ORDER BY id").fetchall() == [
+            ("[1,0,0]",),
+            ("[0,1,0]",),
+        ]
         assert connection.execute("SELECT count(*) FROM generated").fetchone() == (0,)
         with pytest.raises(SchemaVersionError, match="has no pythia schema"):
             install.uninstall(connection)
@@ -403,7 +419,8 @@ def test_uninstall_without_dependents_needs_no_cascade(make_database: Callable[.
     install.ensure(conninfo)
     with connect(conninfo) as connection:
         connection.execute(
-            "CALL dbms_vector.load_onnx_model('public.animals', %s::bytea)", (string_graph().SerializeToString(),)
+            "CALL dbms_vector.load_onnx_model('public.animals', %s::bytea)",
+            (string_graph().SerializeToString(),),
         )
         assert install.dependents(connection) == []
         install.uninstall(connection)

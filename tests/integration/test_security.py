@@ -259,7 +259,12 @@ def test_another_role_cannot_drop_or_replace_a_model(
 
 
 def test_model_cannot_be_hijacked_by_naming_it(
-    db: pythiadb.Connection, schema: str, private: str, loader: str, make_role: Callable[[], str], login: Login
+    db: pythiadb.Connection,
+    schema: str,
+    private: str,
+    loader: str,
+    make_role: Callable[[], str],
+    login: Login,
 ) -> None:
     """name_model ties only an unnamed model of one's own, and only to a view of one's own."""
     session = login(loader)
@@ -282,7 +287,9 @@ def test_chunks_of_a_model_cannot_be_spoilt(
     db: pythiadb.Connection, private: str, loader: str, login: Login
 ) -> None:
     """More or other bytes under a known hash: the stored file stays what it was."""
-    query = "SELECT sha256, no, data FROM pythia.model_chunk JOIN pythia.model_file USING (sha256) ORDER BY 1, 2"
+    query = (
+        "SELECT sha256, no, data FROM pythia.model_chunk JOIN pythia.model_file USING (sha256) ORDER BY 1, 2"
+    )
     before = db.execute(query).fetchall()
     sha256 = db.execute(
         "SELECT sha256 FROM pythia.model_file JOIN pythia.model ON id = model_id WHERE relation = %s::regclass",
@@ -312,7 +319,9 @@ def test_chunks_put_there_in_advance_do_no_harm(
     assert rows == [(0, data)]
 
 
-def test_model_of_missing_chunks_is_refused(db: pythiadb.Connection, private: str, loader: str, login: Login) -> None:
+def test_model_of_missing_chunks_is_refused(
+    db: pythiadb.Connection, private: str, loader: str, login: Login
+) -> None:
     """The engine knows the bytes from another model or database; the model here needs chunks of its own."""
     session = login(loader)
     row = db.execute("SELECT spec FROM pythia.model WHERE relation = %s::regclass", (private,)).fetchone()
@@ -370,7 +379,9 @@ def test_code_of_a_role_that_a_superuser_happens_to_run_has_no_more_rights(
     """ANALYZE by a superuser, or autovacuum, runs the functions of index expressions as the table's owner."""
     db.execute(f"CALL pythia.create_directory('shared', '{folder}')".encode())
     session = login(loader)
-    session.execute("CREATE TABLE caught (state text); CREATE TABLE bait (id int); INSERT INTO bait VALUES (1)")
+    session.execute(
+        "CREATE TABLE caught (state text); CREATE TABLE bait (id int); INSERT INTO bait VALUES (1)"
+    )
     session.execute(
         "CREATE FUNCTION attack() RETURNS int LANGUAGE plpgsql AS $$ BEGIN "
         f"BEGIN {attack}; INSERT INTO {loader}.caught VALUES ('done'); "
@@ -424,10 +435,14 @@ def test_search_path_cannot_change_what_definer_functions_do(
     assert row == (1.0,)
 
 
-def test_temporary_objects_cannot_stand_in(db: pythiadb.Connection, private: str, loader: str, login: Login) -> None:
+def test_temporary_objects_cannot_stand_in(
+    db: pythiadb.Connection, private: str, loader: str, login: Login
+) -> None:
     """pg_temp is searched last: a temporary table named like a catalog changes nothing."""
     session = login(loader)
-    session.execute("CREATE TEMP TABLE pg_class (oid oid, relkind \"char\", relowner oid); CREATE TEMP TABLE pg_roles (oid oid, rolname name)")
+    session.execute(
+        'CREATE TEMP TABLE pg_class (oid oid, relkind "char", relowner oid); CREATE TEMP TABLE pg_roles (oid oid, rolname name)'
+    )
     session.execute("INSERT INTO pg_temp.pg_roles SELECT r.oid, r.rolname FROM pg_catalog.pg_roles r")
     with pytest.raises(InsufficientPrivilege, match="must be owner of view"):
         session.execute("SELECT pythia.name_model(1, 'pg_catalog.pg_views')")

@@ -59,7 +59,14 @@ def test_module_globals_of_db_api() -> None:
     assert pythiadb.apilevel == "2.0"
     assert pythiadb.threadsafety == 2
     assert pythiadb.paramstyle == "pyformat"
-    for name in ("Warning", "InterfaceError", "DataError", "OperationalError", "IntegrityError", "InternalError"):
+    for name in (
+        "Warning",
+        "InterfaceError",
+        "DataError",
+        "OperationalError",
+        "IntegrityError",
+        "InternalError",
+    ):
         assert issubclass(getattr(pythiadb, name), Exception)
     for name in ("DatabaseError", "ProgrammingError", "NotSupportedError"):
         assert issubclass(getattr(pythiadb, name), pythiadb.Error)
@@ -136,9 +143,9 @@ def test_percent_signs_without_and_with_parameters(items: pythiadb.Connection) -
 
 
 def test_composed_sql_is_translated(items: pythiadb.Connection) -> None:
-    query = psycopg.sql.SQL("SELECT VECTOR_EMBEDDING({} USING {} AS data) <=> v FROM items WHERE id = 0").format(
-        psycopg.sql.Identifier("minilm"), psycopg.sql.Literal(WORDS[0])
-    )
+    query = psycopg.sql.SQL(
+        "SELECT VECTOR_EMBEDDING({} USING {} AS data) <=> v FROM items WHERE id = 0"
+    ).format(psycopg.sql.Identifier("minilm"), psycopg.sql.Literal(WORDS[0]))
     row = items.execute(query).fetchone()
     assert row is not None
     assert row[0] < 1e-4
@@ -174,7 +181,9 @@ def test_arrays_go_in_and_come_back(db: pythiadb.Connection, value: Any, place: 
 def test_a_thousand_arrays_by_executemany(db: pythiadb.Connection) -> None:
     db.execute("CREATE TABLE t (id int, v vector(8))")
     vectors = np.random.default_rng(1).normal(size=(1000, 8)).astype(np.float32)
-    db.cursor().executemany("INSERT INTO t VALUES (:id, :v)", [{"id": n, "v": v} for n, v in enumerate(vectors)])
+    db.cursor().executemany(
+        "INSERT INTO t VALUES (:id, :v)", [{"id": n, "v": v} for n, v in enumerate(vectors)]
+    )
     rows = db.execute("SELECT v FROM t ORDER BY id").fetchall()
     np.testing.assert_array_equal(np.array([row[0] for row in rows]), vectors)
 
@@ -227,7 +236,9 @@ def test_sparse_vectors_go_in_and_come_back(db: pythiadb.Connection) -> None:
 
 
 def test_cursor_iterates_fetches_and_describes(items: pythiadb.Connection) -> None:
-    cursor = items.execute("SELECT id, VECTOR_EMBEDDING(minilm USING body AS data) AS e FROM items ORDER BY id")
+    cursor = items.execute(
+        "SELECT id, VECTOR_EMBEDDING(minilm USING body AS data) AS e FROM items ORDER BY id"
+    )
     assert cursor.description is not None
     assert [column.name for column in cursor.description] == ["id", "e"]
     assert [row[0] for row in cursor.fetchmany(2)] == [0, 1]
@@ -245,7 +256,10 @@ def test_row_factories(items: pythiadb.Connection) -> None:
 
 def test_server_side_cursor_reads_ai_sql(items: pythiadb.Connection) -> None:
     with items.transaction(), items.cursor("walk") as cursor:
-        cursor.execute("SELECT id, VECTOR_EMBEDDING(minilm USING body AS data) FROM items WHERE id < :n ORDER BY id", {"n": 2})
+        cursor.execute(
+            "SELECT id, VECTOR_EMBEDDING(minilm USING body AS data) FROM items WHERE id < :n ORDER BY id",
+            {"n": 2},
+        )
         rows = cursor.fetchall()
     assert [row[0] for row in rows] == [0, 1]
     assert rows[0][1].shape == (384,)
@@ -273,7 +287,9 @@ def test_copy_in_and_out(items: pythiadb.Connection) -> None:
     with cursor.copy("COPY copied FROM STDIN") as target:
         target.write(data)
     check_vectors(items, "copied")
-    with cursor.copy("COPY (SELECT VECTOR_EMBEDDING(minilm USING body AS data) FROM items) TO STDOUT") as source:
+    with cursor.copy(
+        "COPY (SELECT VECTOR_EMBEDDING(minilm USING body AS data) FROM items) TO STDOUT"
+    ) as source:
         assert len(b"".join(bytes(block) for block in source).splitlines()) == 3
 
 
@@ -289,7 +305,9 @@ def test_translate_shows_the_statements(db: pythiadb.Connection) -> None:
 
 
 def test_rollback_and_savepoint_take_embedded_rows_back(items: pythiadb.Connection) -> None:
-    insert = "INSERT INTO items VALUES (:id, 'a new text', VECTOR_EMBEDDING(minilm USING 'a new text' AS data))"
+    insert = (
+        "INSERT INTO items VALUES (:id, 'a new text', VECTOR_EMBEDDING(minilm USING 'a new text' AS data))"
+    )
     items.autocommit = False
     items.execute(insert, {"id": 10})
     items.rollback()
@@ -313,7 +331,9 @@ def test_error_in_a_transaction_is_not_repeated(items: pythiadb.Connection) -> N
 
 def test_search_sees_own_uncommitted_rows(items: pythiadb.Connection) -> None:
     with items.transaction(force_rollback=True):
-        items.execute("INSERT INTO items VALUES (9, 'kitten', VECTOR_EMBEDDING(minilm USING 'kitten' AS data))")
+        items.execute(
+            "INSERT INTO items VALUES (9, 'kitten', VECTOR_EMBEDDING(minilm USING 'kitten' AS data))"
+        )
         assert items.execute(QUESTION.format("'kitten'", 1).encode()).fetchall() == [(9,)]
     assert items.execute(QUESTION.format("'kitten'", 1).encode()).fetchall() == [(0,)]
 
@@ -351,7 +371,9 @@ def spoil(db: pythiadb.Connection) -> None:
         "DO $$ BEGIN ALTER TABLE items DROP CONSTRAINT items_pkey; END $$",
     ],
 )
-def test_update_after_the_session_dropped_the_primary_key(items: pythiadb.Connection, definition: str) -> None:
+def test_update_after_the_session_dropped_the_primary_key(
+    items: pythiadb.Connection, definition: str
+) -> None:
     items.execute(UPDATE)
     items.execute(definition.encode())
     spoil(items)
@@ -378,7 +400,10 @@ def test_update_after_another_session_renamed_the_key(
     items.execute(UPDATE)
     check_vectors(items)
     other.execute("ALTER TABLE items RENAME COLUMN number TO id")
-    with pytest.raises(psycopg.errors.UndefinedColumn), items.transaction():  # not repeated inside a transaction
+    with (
+        pytest.raises(psycopg.errors.UndefinedColumn),
+        items.transaction(),
+    ):  # not repeated inside a transaction
         items.execute(UPDATE)
     items.execute(UPDATE)
 
@@ -429,8 +454,12 @@ def test_sessions_do_not_mix_up_their_tables(items: pythiadb.Connection, shop: P
         plain = psycopg.connect(second.info.dsn, autocommit=True)
         plain.execute(f"CREATE SCHEMA {name}".encode())
         try:
-            plain.execute(f"CREATE TABLE {name}.items (code text PRIMARY KEY, body text, v vector(384))".encode())
-            plain.execute(f"INSERT INTO {name}.items VALUES ('a', 'one'), ('b', 'two'), ('c', 'three')".encode())
+            plain.execute(
+                f"CREATE TABLE {name}.items (code text PRIMARY KEY, body text, v vector(384))".encode()
+            )
+            plain.execute(
+                f"INSERT INTO {name}.items VALUES ('a', 'one'), ('b', 'two'), ('c', 'three')".encode()
+            )
             items.execute(UPDATE)
             second.execute(UPDATE)
             check_vectors(second)

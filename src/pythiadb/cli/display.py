@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pythiadb.errors import PythiaError
+from pythiadb.vectors.codec import SparseVector
 
 console = Console(highlight=False)
 error_console = Console(stderr=True, highlight=False)
@@ -23,15 +24,15 @@ VECTOR_PREVIEW = 4  # numbers of a vector that a table shows
 
 def cell(value: Any, *, vector_preview: int = VECTOR_PREVIEW) -> str:
     """Return one value as text; of a long vector only the beginning."""
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "t" if value else "f"
+    if value is None or isinstance(value, bool):
+        return {None: "", True: "t", False: "f"}[value]
     if isinstance(value, float):
         return f"{value:.6g}"
     if isinstance(value, np.ndarray):
         shown = ", ".join(f"{x:.4g}" for x in value[:vector_preview])
         return f"[{shown}, … {len(value)} dimensions]" if len(value) > vector_preview else f"[{shown}]"
+    if isinstance(value, SparseVector):
+        return f"{len(value.indices)} of {value.dimensions} dimensions"
     if isinstance(value, dict | list):
         return orjson.dumps(value, default=str).decode()
     return str(value)
@@ -42,11 +43,15 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title:
     rows = list(rows)
     table = Table(title=title, title_justify="left", header_style="bold")
     for number, name in enumerate(columns):
-        numeric = all(isinstance(r[number], int | float) or r[number] is None for r in rows) and bool(rows)
+        numeric = bool(rows) and all(_is_number(r[number]) or r[number] is None for r in rows)
         table.add_column(name, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         table.add_row(*(Text(cell(value)) for value in row))
     console.print(table)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def print_json(value: Any) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from pythiadb.cli.display import console, print_json, print_table, size
-from pythiadb.cli.target import current_target, data_directory, target_options
+from pythiadb.cli.target import Target, current_target, data_directory, data_option, target_options
 from pythiadb.engine.run import DEFAULT_FOLDER
 from pythiadb.engine.run import run as serve
 from pythiadb.engine.settings import load
@@ -81,11 +81,12 @@ FACTS: dict[str, Callable[[dict[str, Any]], object]] = {
 
 
 @engine.command()
-@target_options
+@data_option
 def restart() -> None:
     """Stop and start the engine of an embedded database; sessions go on with the new one."""
-    server = Server.at(data_directory().expanduser().resolve())
-    with current_target().connect(autocommit=True):
+    data = data_directory()
+    server = Server.at(data.expanduser().resolve())
+    with Target(data, None).connect(autocommit=True):
         cluster.stop_engine(server.layout)
         cluster.ensure_running(server)
         console.print(f"engine runs with pid {cluster.engine_pid(server.layout)}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
-import orjson
 
 from pythiadb.cli.display import cell, console, print_json, print_table, progress_bar, size
 from pythiadb.cli.target import current_target, target_options
@@ -31,7 +30,7 @@ def load(path: Path, name: str | None, metadata: str | None) -> None:
         task = bar.add_task(f"loading {name}", total=None)
         load_model(
             connection, path, name,
-            metadata=orjson.loads(metadata) if metadata else None,
+            metadata=metadata,
             progress=lambda sent, total: bar.update(task, completed=sent >> 20, total=total >> 20),
         )  # fmt: skip
         row = connection.execute(

@@ -9,14 +9,14 @@ import click
 import psycopg
 
 from pythiadb.cli.display import console, print_json, print_table
-from pythiadb.cli.target import data_directory, target_options
+from pythiadb.cli.target import data_directory, data_option
 from pythiadb.postgres import cluster
 from pythiadb.postgres import install as schema
 from pythiadb.postgres.server import Server
 
 
 @click.command()
-@target_options
+@data_option
 def start() -> None:
     """Create and start an embedded database; it stays up until `pythia stop`."""
     server = cluster.join(data_directory(), keep_running=True)
@@ -26,7 +26,7 @@ def start() -> None:
 
 
 @click.command()
-@target_options
+@data_option
 def stop() -> None:
     """Stop an embedded database and its engine, ending sessions that are left."""
     console.print("stopped" if cluster.stop(data_directory()) else "was not running")
@@ -56,7 +56,7 @@ def facts(root: Path) -> dict[str, Any]:
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@target_options
+@data_option
 def status(as_json: bool) -> None:
     """Show whether an embedded database and its engine run. Exit status 3 when they do not."""
     found = facts(data_directory())

@@ -34,25 +34,26 @@ class Target:
         return pythiadb.connect(self.database, **options)
 
 
-def target_options(command: F) -> F:
-    """Add --data and --dsn to a command; they arrive as the argument `target`."""
+def _remember(ctx: click.Context, parameter: click.Parameter, value: Any) -> Any:
+    ctx.meta[f"pythia.{parameter.name}"] = value
+    return value
 
-    def callback(ctx: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
-        ctx.meta[f"pythia.{parameter.name}"] = value
-        return value
 
-    command = click.option(
-        "--dsn",
-        envvar="PYTHIA_DSN",
-        metavar="URL",
-        expose_value=False,
-        callback=callback,
-        help="A prepared server, postgresql://…",
-    )(command)
+def data_option(command: F) -> F:
+    """Add --data to a command about embedded databases; `data_directory` gives its value."""
     return click.option(
         "--data", envvar="PYTHIA_DATA", metavar="DIRECTORY", type=click.Path(path_type=Path), expose_value=False,
-        callback=callback, help="An embedded database.",
+        callback=_remember, help="An embedded database.",
     )(command)  # fmt: skip
+
+
+def target_options(command: F) -> F:
+    """Add --data and --dsn to a command; `current_target` gives their values."""
+    command = click.option(
+        "--dsn", envvar="PYTHIA_DSN", metavar="URL", expose_value=False, callback=_remember,
+        help="A prepared server, postgresql://…",
+    )(command)  # fmt: skip
+    return data_option(command)
 
 
 def current_target() -> Target:
@@ -65,8 +66,8 @@ def current_target() -> Target:
 
 
 def data_directory() -> Path:
-    """Return --data, for commands about embedded databases only."""
-    target = current_target()
-    if target.data is None:
-        raise click.UsageError("This command is about an embedded database: give --data DIRECTORY.")
-    return target.data
+    """Return the value of --data. Raises click.UsageError when it is missing."""
+    data: Path | None = click.get_current_context().meta.get("pythia.data")
+    if data is None:
+        raise click.UsageError("Give --data DIRECTORY.")
+    return data

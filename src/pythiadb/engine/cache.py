@@ -65,6 +65,10 @@ class Cache:
         self._packages = root / "packages"
         self._stage = root / "stage"
         self._max_bytes = max_bytes
+        self._make_folders()
+
+    def _make_folders(self) -> None:
+        """Make what is missing: the cache may be deleted while the engine runs."""
         for folder in (self._files, self._packages, self._stage):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
@@ -80,6 +84,7 @@ class Cache:
         """Start receiving a file."""
         if not HASH.fullmatch(sha256):
             raise InvalidModel("invalid file hash")
+        self._make_folders()
         return IncomingFile(self._stage, self._files / sha256, sha256, size)
 
     def add_file(self, entry: FileEntry, chunks: Iterable[bytes]) -> None:
@@ -94,6 +99,7 @@ class Cache:
         """Assemble a package from files that are here."""
         if not HASH.fullmatch(key):
             raise InvalidModel("invalid package hash")
+        self._make_folders()
         folder = Path(tempfile.mkdtemp(dir=self._stage))
         for entry in files:
             os.link(self._files / entry.sha256, folder / entry.name)
@@ -119,9 +125,7 @@ class Cache:
             manifest = orjson.loads((folder / "package.json").read_bytes())
             files = tuple(FileEntry.from_json(f) for f in manifest["files"])
             damaged = [f for f in files if not _matches(folder / f.name, f)]
-        except FileNotFoundError:
-            return None
-        except (ValueError, KeyError, InvalidModel):
+        except (OSError, ValueError, KeyError, TypeError, InvalidModel):
             self.remove(key)
             return None
         if damaged:
@@ -134,6 +138,8 @@ class Cache:
 
     def remove(self, key: str) -> None:
         """Delete a package and those of its files that no other package links to."""
+        if not (self._packages / key).exists():
+            return
         shutil.rmtree(self._packages / key, ignore_errors=True)
         for path in self._files.iterdir():
             with contextlib.suppress(FileNotFoundError):

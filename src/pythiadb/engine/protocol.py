@@ -91,7 +91,7 @@ class Wire:
             raise ProtocolViolation(f"unsupported frontend protocol {code >> 16}.{code & 0xFFFF}")
         self._started = True
         words = body[4:].decode(errors="replace").split("\0")
-        return Startup(dict(zip(words[0::2], words[1::2], strict=False)))
+        return Startup({name: value for name, value in zip(words[0::2], words[1::2], strict=False) if name})
 
     def _next_message(self) -> Event | None:
         buffer = self._buffer

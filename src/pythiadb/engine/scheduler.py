@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from pythiadb.errors import LimitExceeded
+from pythiadb.errors import InvalidModel, LimitExceeded
 from pythiadb.models.session import MAX_BATCH_ROWS, MAX_BATCH_TOKENS
 
 MAX_ROWS = MAX_BATCH_ROWS
@@ -158,6 +158,8 @@ class Scheduler:
         started = time.perf_counter()
         try:
             output = batch[0][0].model.run(items)
+            if len(output) != len(items):
+                raise InvalidModel(f"the model gave {len(output)} results for {len(items)} inputs")
         except Exception as error:  # the model's fault: its callers get it, the worker goes on
             self._fail(batch, error)
             return
@@ -167,12 +169,20 @@ class Scheduler:
         self.rows += len(items)
         offset = 0
         for request, rows in batch:
-            for row in rows:
-                request.results[row] = request.encode(output[offset])
-                offset += 1
-            request.finished_rows += len(rows)
-            if request.finished_rows == len(request.items):
-                request.done(None)
+            self._deliver(request, rows, output[offset : offset + len(rows)])
+            offset += len(rows)
+
+    def _deliver(self, request: Request, rows: list[int], output: npt.NDArray[np.float32]) -> None:
+        """Write the results of some rows of a request; one that cannot be written (NaN) fails the request."""
+        try:
+            for row, vector in zip(rows, output, strict=True):
+                request.results[row] = request.encode(vector)
+        except Exception as error:
+            self._give_up(request, error)
+            return
+        request.finished_rows += len(rows)
+        if request.finished_rows == len(request.items):
+            request.done(None)
 
     def _fail(self, batch: list[tuple[Request, list[int]]], error: Exception) -> None:
         """Give the error to every caller in the batch; one bad row of a merged batch must not fail its neighbours."""
@@ -180,7 +190,10 @@ class Scheduler:
             for part in batch:
                 self._run([part])
             return
-        request = batch[0][0]
+        self._give_up(batch[0][0], error)
+
+    def _give_up(self, request: Request, error: Exception) -> None:
+        """End a request with an error; its rows that still wait leave the line."""
         with self._wake:
             self._forget(request)
             if request in self._line:

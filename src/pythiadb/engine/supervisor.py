@@ -214,6 +214,8 @@ class Supervisor:
             worker.process = subprocess.Popen(
                 command_line(worker_config, theirs.fileno(), sys.executable),
                 pass_fds=[theirs.fileno()],
+                # the tokenizers have a thread pool of their own: no larger than the model's
+                env=os.environ | {"RAYON_NUM_THREADS": str(config.settings.threads)},
                 stdin=subprocess.DEVNULL,
             )
         worker.control = ours

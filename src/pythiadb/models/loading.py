@@ -32,7 +32,7 @@ def load_model(
     path: str | Path,
     name: str,
     *,
-    metadata: Mapping[str, Any] | None = None,
+    metadata: str | Mapping[str, Any] | None = None,
     progress: Progress | None = None,
 ) -> None:
     """Store a Hugging Face folder, or an ONNX file that takes strings, as model `name`.
@@ -52,7 +52,7 @@ def load_model(
         )
 
 
-def read_package(source: Path, work: Path, metadata: Mapping[str, Any] | None) -> Package:
+def read_package(source: Path, work: Path, metadata: str | Mapping[str, Any] | None) -> Package:
     """Return the package that `source` makes; files that had to be made are in `work`."""
     if source.is_dir():
         return package_from_folder(source, work, metadata)

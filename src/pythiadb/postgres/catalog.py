@@ -6,6 +6,7 @@ import itertools
 from typing import Any
 
 import psycopg
+from psycopg.rows import tuple_row
 
 _PRIMARY_KEY = """
     SELECT array_agg(quote_ident(a.attname) ORDER BY k.n)
@@ -34,7 +35,7 @@ class SessionCatalog:
     def primary_key(self, table: str) -> tuple[str, ...] | None:
         """Return the key columns of a table as SQL identifiers, or None when it has no primary key or does not exist."""
         if table not in self._keys:
-            with psycopg.Cursor(self._connection) as cursor:
+            with psycopg.Cursor(self._connection, row_factory=tuple_row) as cursor:
                 row = cursor.execute(_PRIMARY_KEY, (table,)).fetchone()
             self._keys[table] = tuple(row[0]) if row and row[0] else None
         return self._keys[table]

@@ -134,7 +134,9 @@ def install(connection: Connection, *, up_to: int | None = None) -> bool:
         current = present == Installed(target, checksum())
         if not current:
             _bring(connection, present, target)
-        _extend_search_path(connection)  # also where nothing was done: pg_dump does not carry a database's settings
+        _extend_search_path(
+            connection
+        )  # also where nothing was done: pg_dump does not carry a database's settings
     return not current
 
 
@@ -164,7 +166,9 @@ def _prepare(connection: Connection) -> None:
         )
     for schema in SCHEMAS:
         connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(schema)))
-    if connection.execute("SELECT current_schema()").fetchone() == (None,):  # a search_path that names no schema yet
+    if connection.execute("SELECT current_schema()").fetchone() == (
+        None,
+    ):  # a search_path that names no schema yet
         connection.execute("SET LOCAL search_path = public")
     connection.execute("CREATE EXTENSION IF NOT EXISTS vector")
     # In our own schema, whose functions nobody else may call: see schema/privileges.sql.

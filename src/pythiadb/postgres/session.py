@@ -6,7 +6,7 @@ import os
 import re
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import contextmanager
 from typing import Any, Self
 
 import psycopg
@@ -14,6 +14,7 @@ from psycopg import Copy, sql
 from psycopg.abc import Params, Query
 from psycopg.copy import Writer
 from psycopg.pq import TransactionStatus
+from psycopg.rows import tuple_row
 
 from pythiadb.errors import EngineUnavailable, InterfaceError, InvalidParameter
 from pythiadb.postgres import adapt, cluster, install
@@ -51,10 +52,13 @@ class Cursor(psycopg.Cursor[Any]):
         try:
             self._run(translation, values, prepare=prepare, binary=binary)
         except (psycopg.errors.UndefinedColumn, psycopg.errors.UndefinedTable):
-            fresh = self.connection.retranslate(query, with_parameters=params is not None)
-            if fresh == translation or not idle:
+            self.connection.catalog.forget()  # another session may have changed the table
+            if not (idle and translation.batched):
                 raise
             self.connection.rollback()
+            fresh = self.connection.translate(query, with_parameters=params is not None)
+            if fresh == translation:
+                raise
             self._run(fresh, values, prepare=prepare, binary=binary)
         except psycopg.OperationalError as error:
             if (
@@ -90,18 +94,21 @@ class Cursor(psycopg.Cursor[Any]):
             only_statement(translation), bind_values(translation, params), binary=binary, size=size
         )
 
+    @contextmanager
     def copy(
         self, statement: Query, params: Params | None = None, *, writer: Writer | None = None
-    ) -> AbstractContextManager[Copy]:
+    ) -> Iterator[Copy]:
         """Begin a COPY, whose query may be AI SQL."""
         translation = self.connection.translate(statement, with_parameters=params is not None)
-        return super().copy(only_statement(translation), bind_values(translation, params), writer=writer)
+        values = bind_values(translation, params)
+        with super().copy(only_statement(translation), values, writer=writer) as copy:
+            yield copy
 
 
 class ServerCursor(psycopg.ServerCursor[Any]):
     """psycopg's cursor for results that stay on the server, made by `connection.cursor(name)`; reads AI SQL too."""
 
-    connection: Connection  # type: ignore[assignment]  # psycopg makes cursors for their connection only
+    connection: Connection
 
     def execute(
         self, query: Query, params: Params | None = None, *, binary: bool | None = None, **kwargs: Any
@@ -157,6 +164,7 @@ class Connection(psycopg.Connection[Any]):
         """Connect, check the schema, learn the vector types."""
         if dialect not in DIALECTS:
             raise InvalidParameter(f'unrecognized dialect "{dialect}"', hint='Use "postgres" or "oracle".')
+        row_factory = options.pop("row_factory", tuple_row)  # not before our own queries are done
         connection = cls.connect(conninfo, autocommit=True, cursor_factory=Cursor, **options)
         try:
             connection.dialect = dialect  # type: ignore[assignment]  # checked above
@@ -165,6 +173,7 @@ class Connection(psycopg.Connection[Any]):
             install.check(connection)
             adapt.register(connection)
             connection.autocommit = autocommit
+            connection.row_factory = row_factory
         except BaseException:
             connection.close()
             raise
@@ -190,11 +199,6 @@ class Connection(psycopg.Connection[Any]):
         else:
             text = str(query)
         return translate(text, dialect=self.dialect, catalog=self.catalog, with_parameters=with_parameters)
-
-    def retranslate(self, query: Query, *, with_parameters: bool = False) -> Translation:
-        """Translate after another session may have changed a definition."""
-        self.catalog.forget()
-        return self.translate(query, with_parameters=with_parameters)
 
     def revive_engine(self) -> bool:
         """Start an embedded engine that has died; return False when the server is not ours."""

@@ -5,7 +5,7 @@ REVOKE ALL ON ALL ROUTINES IN SCHEMA pythia FROM PUBLIC;
 REVOKE ALL ON ALL ROUTINES IN SCHEMA dbms_vector FROM PUBLIC;
 
 GRANT USAGE ON SCHEMA pythia, dbms_vector TO PUBLIC;
-GRANT SELECT ON pythia.model, pythia.model_details, pythia.user_mining_models TO PUBLIC;
+GRANT SELECT ON pythia.schema_version, pythia.model, pythia.model_details, pythia.user_mining_models TO PUBLIC;
 GRANT EXECUTE ON ALL ROUTINES IN SCHEMA dbms_vector TO PUBLIC;
 
 -- Scoring checks the model's own privilege.

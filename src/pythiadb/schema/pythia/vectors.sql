@@ -109,6 +109,9 @@ DECLARE
     bytes integer[] := translate(data, '[]', '{}')::integer[];
     bits  text;
 BEGIN
+    IF cardinality(bytes) = 0 THEN
+        RAISE EXCEPTION 'vector must have at least 1 dimension' USING ERRCODE = '22000';
+    END IF;
     IF EXISTS (SELECT FROM unnest(bytes) AS byte WHERE byte IS NULL OR byte NOT BETWEEN 0 AND 255) THEN
         RAISE EXCEPTION 'value of a binary vector is out of range: %', data
             USING ERRCODE = '22003', HINT = 'Write one number from 0 to 255 for eight dimensions, for example [201, 15].';
@@ -124,8 +127,11 @@ LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     parts jsonb := data::jsonb;
-    size  integer := coalesce((parts -> -3)::integer, dimensions);
+    size  integer := coalesce((parts ->> -3)::integer, dimensions);
 BEGIN
+    IF data IS NULL THEN
+        RETURN NULL;
+    END IF;
     IF jsonb_typeof(parts -> 0) = 'number' AND jsonb_typeof(parts -> 1) IS DISTINCT FROM 'array' THEN
         RETURN pythia.to_vector(data, dimensions)::@extschema:vector@.sparsevec;  -- a dense text
     END IF;
@@ -136,7 +142,7 @@ BEGIN
     PERFORM pythia.check_dimensions(size, dimensions);
     RETURN format('{%s}/%s', (
         SELECT string_agg(format('%s:%s', i.index::integer + 1, v.value), ',' ORDER BY i.index::integer)
-        FROM jsonb_array_elements(parts -> -2) WITH ORDINALITY AS i(index, n)
+        FROM jsonb_array_elements_text(parts -> -2) WITH ORDINALITY AS i(index, n)
         JOIN jsonb_array_elements(parts -> -1) WITH ORDINALITY AS v(value, n) USING (n)), size)::@extschema:vector@.sparsevec;
 END $$;
 
