@@ -289,6 +289,21 @@ def test_bad_file_is_named_and_leaves_no_trace(
     assert embed(clean, "public.minilm", "still there")
 
 
+def test_result_that_is_no_number_fails_its_call_only(clean: pythiadb.Connection) -> None:
+    """The square root of -1 for known animals, 0 for all others: the engine goes on."""
+    model = string_graph()
+    model.graph.node.append(helper.make_node("Neg", ["embedding"], ["negative"]))
+    model.graph.node.append(helper.make_node("Sqrt", ["negative"], ["root"]))
+    model.graph.output.append(helper.make_tensor_value_info("root", TensorProto.FLOAT, ["batch", 3]))
+    metadata = '{"function":"embedding","embeddingOutput":"root","input":{"input":["DATA"]}}'
+    load(clean, "roots", model.SerializeToString(), metadata)
+    clean.execute("SET statement_timeout = '10s'")
+    with pytest.raises(psycopg.DataError, match="NaN"):
+        embed(clean, "roots", "cat")
+    assert np.abs(embed(clean, "roots", "unknown")).tolist() == [0, 0, 0]
+    assert embed(clean, "public.minilm", "still there")
+
+
 @pytest.mark.parametrize(
     ("metadata", "message"),
     [

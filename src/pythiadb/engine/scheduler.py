@@ -135,6 +135,7 @@ class Scheduler:
                 break
             if (
                 other.model is head.model
+                and not other.cancelled
                 and other.waiting
                 and len(other.items[other.waiting[-1]]) >= MIN_FILL * longest
             ):

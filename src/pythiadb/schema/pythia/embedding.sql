@@ -34,8 +34,8 @@ RETURNS @extschema:vector@.vector
 LANGUAGE plpgsql STABLE STRICT PARALLEL RESTRICTED SECURITY DEFINER COST 1000000 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    RETURN (SELECT line::@extschema:vector@.vector FROM pythia.engine_call(
-        'embed', json_build_array(pythia.scoring_package(model, 'embedding', attribute), 1, array[data])::text) AS line);
+    RETURN (pythia.engine_call('embed', json_build_array(
+        pythia.scoring_package(model, 'embedding', attribute), 1, array[data])::text))[1]::@extschema:vector@.vector;
 END $$;
 COMMENT ON FUNCTION pythia.vector_embedding(regclass, text, text) IS
     'The embedding of a text. NULL for NULL. Needs SELECT on the model''s view.';
@@ -53,12 +53,9 @@ BEGIN
     END IF;
     RETURN QUERY
     SELECT t.input, t.line::@extschema:vector@.vector
-    FROM ROWS FROM (
-        unnest(inputs),
-        pythia.engine_call('embed', json_build_array(
-            pythia.scoring_package(model, 'embedding', coalesce(attribute, 'DATA')),
-            coalesce(total, cardinality(inputs)), coalesce(inputs, '{}'))::text)
-    ) AS t(input, line);
+    FROM unnest(inputs, pythia.engine_call('embed', json_build_array(
+        pythia.scoring_package(model, 'embedding', coalesce(attribute, 'DATA')),
+        coalesce(total, cardinality(inputs)), coalesce(inputs, '{}'))::text)) AS t(input, line);
 END $$;
 COMMENT ON FUNCTION pythia.vector_embedding_batch(regclass, text[], bigint, text) IS
     'The embeddings of an array of texts by one engine call.';

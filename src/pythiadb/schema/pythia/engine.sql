@@ -16,36 +16,39 @@ BEGIN ATOMIC
         current_setting('port'), quote_literal(current_database()), pg_backend_pid());
 END;
 
--- Send one command and return its rows. The message carries a time and a signature: whoever else gets hold of the
--- connection cannot make one, and an old one is refused. A lost connection is opened again, once.
---
+-- Send one command and return the lines of its answer. The message carries a time and a signature: whoever else gets hold of
+-- the connection cannot make one, and an old one is refused. A lost connection is opened again, once.
 -- An attachment is bulk data outside the signature; it must be checked by other means (files are, by their hash).
 --
--- dblink's asynchronous functions, because dblink() itself waits for the whole answer even when the query is cancelled. A
--- cancelled call closes the connection: that is how the engine learns that nobody waits any more.
-CREATE OR REPLACE FUNCTION pythia.engine_call(verb text, payload text, attachment text DEFAULT NULL) RETURNS SETOF text
+-- dblink's asynchronous functions, because dblink() itself waits for the whole answer even when the query is cancelled, and
+-- takes the name of a connection that is not open for a connection string. A cancelled call closes the connection: that is how
+-- the engine learns that nobody waits any more. Every statement here costs each call some microseconds.
+CREATE OR REPLACE FUNCTION pythia.engine_call(verb text, payload text, attachment text DEFAULT NULL) RETURNS text[]
 LANGUAGE plpgsql STABLE SECURITY DEFINER COST 10000 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     connection CONSTANT text := 'pythia';
-    body    text := floor(extract(epoch FROM clock_timestamp()))::bigint || ' ' || verb || ' ' || payload;
-    message text := encode(sha256((SELECT s.secret FROM pythia.engine_secret s) || sha256(convert_to(body, 'UTF8'))), 'hex') || ' ' || body || coalesce(E'\n' || attachment, '');
-    reason  text;
+    body   text := floor(extract(epoch FROM clock_timestamp()))::bigint || ' ' || verb || ' ' || payload;
+    sent   integer;
+    lines  text[];
+    reason text;
 BEGIN
     FOR attempt IN 1..2 LOOP
         BEGIN
-            -- dblink would take an unknown name for a connection string
-            IF NOT coalesce(connection = ANY (@extschema:dblink@.dblink_get_connections()), false) THEN
-                PERFORM @extschema:dblink@.dblink_connect_u(connection, pythia.engine_conninfo());
-            END IF;
-            IF @extschema:dblink@.dblink_send_query(connection, message) = 1 THEN
-                RETURN QUERY SELECT answer.line FROM @extschema:dblink@.dblink_get_result(connection) AS answer(line text);
-                PERFORM FROM @extschema:dblink@.dblink_get_result(connection) AS finish(line text);
-                RETURN;
+            SELECT @extschema:dblink@.dblink_send_query(connection, concat(
+                encode(sha256(s.secret || sha256(convert_to(body, 'UTF8'))), 'hex'), ' ', body, E'\n' || attachment))
+            INTO sent FROM pythia.engine_secret s;
+            IF sent = 1 THEN
+                -- the second read, which gives no rows, ends the query on the connection
+                SELECT array_agg(line) INTO lines FROM (
+                    SELECT line FROM @extschema:dblink@.dblink_get_result(connection) AS answer(line text)
+                    UNION ALL
+                    SELECT line FROM @extschema:dblink@.dblink_get_result(connection) AS finish(line text)) AS answer;
+                RETURN lines;
             END IF;
             reason := @extschema:dblink@.dblink_error_message(connection);
         EXCEPTION
-            WHEN connection_exception OR sqlclient_unable_to_establish_sqlconnection OR internal_error THEN
+            WHEN connection_exception OR internal_error THEN
                 GET STACKED DIAGNOSTICS reason = MESSAGE_TEXT;
             WHEN query_canceled THEN
                 PERFORM @extschema:dblink@.dblink_disconnect(connection);
@@ -54,8 +57,16 @@ BEGIN
                 PERFORM FROM @extschema:dblink@.dblink_get_result(connection, false) AS finish(line text);
                 RAISE;
         END;
-        IF connection = ANY (@extschema:dblink@.dblink_get_connections()) THEN
-            PERFORM @extschema:dblink@.dblink_disconnect(connection);
+        IF attempt = 1 THEN
+            BEGIN
+                IF connection = ANY (@extschema:dblink@.dblink_get_connections()) THEN
+                    PERFORM @extschema:dblink@.dblink_disconnect(connection);
+                END IF;
+                PERFORM @extschema:dblink@.dblink_connect_u(connection, pythia.engine_conninfo());
+            EXCEPTION WHEN connection_exception OR sqlclient_unable_to_establish_sqlconnection THEN
+                GET STACKED DIAGNOSTICS reason = PG_EXCEPTION_DETAIL;
+                EXIT;
+            END;
         END IF;
     END LOOP;
     RAISE EXCEPTION 'the engine is not available'
@@ -63,15 +74,17 @@ BEGIN
 END $$;
 
 CREATE OR REPLACE FUNCTION pythia.engine_ping() RETURNS text
-LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-BEGIN ATOMIC
-    SELECT line FROM pythia.engine_call('ping', '') AS line;
-END;
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN (pythia.engine_call('ping', ''))[1];
+END $$;
 COMMENT ON FUNCTION pythia.engine_ping() IS 'Answers "pong" when the engine can be reached.';
 
 CREATE OR REPLACE FUNCTION pythia.engine_status() RETURNS jsonb
-LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-BEGIN ATOMIC
-    SELECT line::jsonb FROM pythia.engine_call('status', '') AS line;
-END;
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN (pythia.engine_call('status', ''))[1]::jsonb;
+END $$;
 COMMENT ON FUNCTION pythia.engine_status() IS 'Workers, models loaded, calls, latency, memory and running calls of the engine.';

@@ -47,12 +47,12 @@ DECLARE
     answer text;
 BEGIN
     IF EXISTS (SELECT FROM pythia.model_file f WHERE f.sha256 = stage_model_file.sha256)
-       AND (SELECT line FROM pythia.engine_call('has-file', json_build_object('sha256', sha256)::text) AS line) = 'yes' THEN
+       AND (pythia.engine_call('has-file', json_build_object('sha256', sha256)::text))[1] = 'yes' THEN
         RETURN;
     END IF;
     FOR piece IN SELECT * FROM pythia.model_chunk c WHERE c.sha256 = stage_model_file.sha256 ORDER BY c.no LOOP
-        answer := (SELECT line FROM pythia.engine_call(
-            'stage', json_build_object('sha256', sha256, 'no', piece.no, 'size', size)::text, encode(piece.data, 'base64')) AS line);
+        answer := (pythia.engine_call(
+            'stage', json_build_object('sha256', sha256, 'no', piece.no, 'size', size)::text, encode(piece.data, 'base64')))[1];
     END LOOP;
     IF answer IS DISTINCT FROM 'complete' THEN
         RAISE EXCEPTION 'model file % is incomplete', left(sha256, 12) USING ERRCODE = '22X01';
@@ -71,8 +71,8 @@ DECLARE
 BEGIN
     PERFORM pythia.stage_model_file(f.sha256, f.size)
     FROM jsonb_to_recordset(files) AS f(sha256 text, size bigint);
-    SELECT line::jsonb INTO STRICT probed FROM pythia.engine_call(
-        'open', json_build_object('package', hash, 'spec', spec, 'files', files)::text) AS line;
+    probed := (pythia.engine_call(
+        'open', json_build_object('package', hash, 'spec', spec, 'files', files)::text))[1]::jsonb;
     INSERT INTO pythia.model AS m (loaded_by, function, package, spec, metadata, facts, size)
     SELECT pythia.calling_role(), spec ->> 'function', hash, register_model.spec, register_model.metadata, probed, sum((f ->> 'size')::bigint)
     FROM jsonb_array_elements(files) AS f
@@ -163,8 +163,8 @@ LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     PERFORM pythia.stage_model_file(file ->> 'sha256', (file ->> 'size')::bigint);
-    RETURN (SELECT line::jsonb FROM pythia.engine_call(
-        'inspect', json_build_object('sha256', file ->> 'sha256', 'metadata', metadata)::text) AS line);
+    RETURN (pythia.engine_call(
+        'inspect', json_build_object('sha256', file ->> 'sha256', 'metadata', metadata)::text))[1]::jsonb;
 END $$;
 
 -- Drop a model by dropping its view, as the caller: ownership and dependent objects are PostgreSQL's business.
