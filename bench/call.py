@@ -15,6 +15,7 @@ from pathlib import Path
 import psycopg
 
 from bench.common import database, machine, milliseconds, percentile, report
+from bench.stub_engine import stub
 from pythiadb.postgres.binaries import program
 from pythiadb.postgres.server import Server
 
@@ -46,22 +47,19 @@ def one_session(conninfo: str) -> dict[str, list[float]]:
     return found
 
 
-def many_sessions(server: Server, statement: str) -> list[float]:
-    """Return transactions a second of each run, as pgbench counts them."""
-    found = []
+def many_sessions(server: Server, statement: str) -> float:
+    """Return the transactions a second of one run, as pgbench counts them."""
     with tempfile.NamedTemporaryFile("w", suffix=".sql") as script:
         script.write(statement)
         script.flush()
-        for _ in range(RUNS):
-            command = [
-                program("pgbench"), "-h", str(server.layout.run), "-p", "5432", "-U", "postgres", "-n", "-M", "prepared",
-                "-c", str(SESSIONS), "-j", "2", "-T", str(SECONDS), "-f", script.name, "postgres",
-            ]  # fmt: skip
-            output = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path("/")).stdout
-            match = re.search(r"tps = ([0-9.]+)", output)
-            assert match is not None, output
-            found.append(float(match[1]))
-    return found
+        command = [
+            program("pgbench"), "-h", str(server.layout.run), "-p", "5432", "-U", "postgres", "-n", "-M", "prepared",
+            "-c", str(SESSIONS), "-j", "2", "-T", str(SECONDS), "-f", script.name, "postgres",
+        ]  # fmt: skip
+        output = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path("/")).stdout
+    match = re.search(r"tps = ([0-9.]+)", output)
+    assert match is not None, output
+    return float(match[1])
 
 
 def main() -> None:
@@ -70,8 +68,12 @@ def main() -> None:
     with database() as db:
         assert db.server is not None
         raw = one_session(db.server.conninfo())
-        raw["bare_tps"] = many_sessions(db.server, "SELECT 1;")
-        raw["call_tps"] = many_sessions(db.server, "SELECT pythia.engine_ping();")
+        raw["bare_tps"] = [many_sessions(db.server, "SELECT 1;") for _ in range(RUNS)]
+        raw["call_tps"], raw["stub_tps"] = [], []
+        with stub(db):
+            for _ in range(RUNS):  # in turn: the machine's speed drifts
+                raw["call_tps"].append(many_sessions(db.server, "SELECT pythia.engine_ping();"))
+                raw["stub_tps"].append(many_sessions(db.server, "SELECT stub_call('ping');"))
     median = {name: statistics.median(values) for name, values in raw.items()}
     rows = [
         ["bare SELECT 1, 1 session, p50", "ms", round(median["bare_p50"], 3), ""],
@@ -80,6 +82,13 @@ def main() -> None:
         ["engine call within one statement", "µs", round(median["inside_us"], 1), ""],
         [f"bare SELECT 1, {SESSIONS} sessions", "1/s", round(median["bare_tps"]), ""],
         [f"engine calls, {SESSIONS} sessions", "1/s", round(median["call_tps"]), "≥ 8000"],
+        [f"a bare stub instead of the engine, {SESSIONS} sessions", "1/s", round(median["stub_tps"]), ""],
+        [
+            "engine calls ÷ stub calls",
+            "",
+            round(statistics.median(c / s for c, s in zip(raw["call_tps"], raw["stub_tps"], strict=True)), 2),
+            "",
+        ],
     ]
     report("call", ["measure", "unit", f"median of {RUNS}", "target"], rows, raw, facts)
 

@@ -1,8 +1,9 @@
 -- Scoring with embedding models.
 
--- Check that the caller may score with a model and return its cache key.
+-- Check that the caller may score with a model and return its cache key. Called by our own functions only, which pin the
+-- search_path and run as the schema's owner.
 CREATE OR REPLACE FUNCTION pythia.scoring_package(model regclass, mining_function text, attribute text) RETURNS text
-LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql STABLE
 AS $$
 DECLARE
     target  pythia.model;

@@ -22,9 +22,12 @@ END;
 --
 -- dblink's asynchronous functions, because dblink() itself waits for the whole answer even when the query is cancelled, and
 -- takes the name of a connection that is not open for a connection string. A cancelled call closes the connection: that is how
--- the engine learns that nobody waits any more. Every statement here costs each call some microseconds.
+-- the engine learns that nobody waits any more.
+--
+-- Every statement here costs each call some microseconds, and so would SECURITY DEFINER and SET: only our own functions may
+-- call this one, and they carry both.
 CREATE OR REPLACE FUNCTION pythia.engine_call(verb text, payload text, attachment text DEFAULT NULL) RETURNS text[]
-LANGUAGE plpgsql STABLE SECURITY DEFINER COST 10000 SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql STABLE COST 10000
 AS $$
 DECLARE
     connection CONSTANT text := 'pythia';
