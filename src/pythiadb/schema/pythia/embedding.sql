@@ -23,7 +23,7 @@ BEGIN
         RAISE EXCEPTION 'model "%" is a % model, not an % model', target.relation, target.function, mining_function
             USING ERRCODE = '42809';
     END IF;
-    IF NOT EXISTS (SELECT FROM jsonb_array_elements_text(target.spec -> 'attributes') AS a WHERE upper(a) = upper(attribute)) THEN
+    IF NOT upper(target.spec ->> 'attributes')::jsonb ? upper(attribute) THEN
         RAISE EXCEPTION 'model "%" has no attribute "%"', target.relation, attribute
             USING ERRCODE = '42703', HINT = format('Its attribute is "%s".', target.spec -> 'attributes' ->> 0);
     END IF;
