@@ -27,7 +27,6 @@ from pythiadb.errors import InvalidModel
 
 HASH = re.compile(r"[0-9a-f]{64}")
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
-BLOCK = 1 << 20  # bytes read at once
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,9 +62,8 @@ class ModelRegistry:
         """Return the open models, least recently used first."""
         return list(self._open.values())
 
-    def check_size(self, files: list[FileEntry]) -> None:
-        """Raise InvalidModel for a package over the limit."""
-        size = sum(f.size for f in files)
+    def check_size(self, size: int) -> None:
+        """Raise InvalidModel for a package of more bytes than the limit."""
         if size > self._max_model_bytes:
             raise InvalidModel(
                 f"the model has {size} bytes, the engine's limit is {self._max_model_bytes}",
@@ -74,7 +73,7 @@ class ModelRegistry:
     def _fetch(self, key: str, dbname: str) -> CachedPackage:
         stored = self._store.package(dbname, key)
         files = [FileEntry.from_json(f) for f in stored.files]
-        self.check_size(files)
+        self.check_size(sum(f.size for f in files))
         for entry in files:
             if not self._cache.has_file(entry.sha256):
                 self._cache.add_file(entry, self._store.chunks(dbname, entry.sha256))

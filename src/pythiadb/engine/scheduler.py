@@ -143,7 +143,8 @@ class Scheduler:
                 if rows:
                     batch.append((other, rows))
                     room -= len(rows)
-        self._line.extend(r for r, _ in batch if r.waiting and r is head)
+        if head.waiting:
+            self._line.append(head)
         for request, _ in batch[1:]:
             if not request.waiting:
                 self._line.remove(request)

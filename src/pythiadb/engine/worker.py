@@ -191,8 +191,7 @@ class Worker:
         """Take one piece of a file, attached in base64."""
         arguments = orjson.loads(command.payload)
         sha256 = arguments["sha256"]
-        if arguments["size"] > self.settings.max_model_bytes:
-            self.models.check_size([FileEntry("model.onnx", sha256, arguments["size"])])
+        self.models.check_size(arguments["size"])
         if arguments["no"] == 0:
             session.incoming[sha256] = self.cache.receive(sha256, arguments["size"])
         incoming = session.incoming.get(sha256)
@@ -221,7 +220,7 @@ class Worker:
         """Assemble, check and probe a package; return its facts."""
         arguments = orjson.loads(command.payload)
         files = [FileEntry.from_json(f) for f in arguments["files"]]
-        self.models.check_size(files)
+        self.models.check_size(sum(f.size for f in files))
         package = self.cache.add_package(arguments["package"], arguments["spec"], files)
         try:
             facts = probe_package(package, self.settings.max_model_bytes)

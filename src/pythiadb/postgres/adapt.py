@@ -20,7 +20,7 @@ class VectorTextDumper(Dumper):
     format = Format.TEXT
 
     def dump(self, obj: Any) -> Buffer:
-        return codec.vector_to_text(codec.as_vector(obj))
+        return codec.vector_to_text(obj)
 
 
 class VectorBinaryDumper(Dumper):
@@ -29,7 +29,7 @@ class VectorBinaryDumper(Dumper):
     format = Format.BINARY
 
     def dump(self, obj: Any) -> Buffer:
-        return codec.vector_to_binary(codec.as_vector(obj))
+        return codec.vector_to_binary(obj)
 
 
 class VectorTextLoader(Loader):

@@ -20,12 +20,11 @@ from pythiadb.errors import EngineUnavailable, InterfaceError, InvalidParameter
 from pythiadb.postgres import adapt, cluster, install
 from pythiadb.postgres.catalog import SessionCatalog
 from pythiadb.postgres.server import SUPERUSER, Server
-from pythiadb.sql import Dialect, Translation, translate
+from pythiadb.sql import DIALECTS, Dialect, Translation, translate
 
 _URL = re.compile(r"postgres(ql)?://")
 # Words of statements after which a table's key, or the table that a name means, may be another one.
 _DEFINITION = re.compile(r"\b(CREATE|ALTER|DROP|ROLLBACK|search_path|DISCARD|DO|CALL|RESET)\b", re.IGNORECASE)
-DIALECTS = ("postgres", "oracle")
 
 
 class Cursor(psycopg.Cursor[Any]):

@@ -8,6 +8,6 @@ Oracle's dialect pass through `oracle` first, the only user of sqlglot.
 from __future__ import annotations
 
 from pythiadb.sql.rewrite import NO_CATALOG, Catalog
-from pythiadb.sql.translate import Dialect, Translation, split_statements, translate
+from pythiadb.sql.translate import DIALECTS, Dialect, Translation, split_statements, translate
 
-__all__ = ["NO_CATALOG", "Catalog", "Dialect", "Translation", "split_statements", "translate"]
+__all__ = ["DIALECTS", "NO_CATALOG", "Catalog", "Dialect", "Translation", "split_statements", "translate"]
