@@ -154,7 +154,8 @@ def test_damaged_cache_is_noticed_and_rebuilt(db: pythiadb.Connection, shop: Pat
     row = db.execute("SELECT vector_embedding('minilm', 'a')").fetchone()
     assert row is not None
     cluster.stop_engine(layout)
-    for path in (layout.engine / "cache" / "files").iterdir():
+    files = (layout.engine / "cache" / "files").iterdir()
+    for path in [p for p in files if p.stat().st_size]:  # other tests leave an empty one
         with path.open("r+b") as stream:
             stream.seek(path.stat().st_size // 2)
             byte = stream.read(1)
