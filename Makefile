@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 MODEL  := .cache/models/all-MiniLM-L6-v2
 PIP    := $(BIN)/pip --disable-pip-version-check --quiet
 
-.PHONY: demo test lint format bench bench-embed bench-call bench-start bench-score bench-sessions clean
+.PHONY: demo test lint format bench bench-embed bench-call bench-start bench-sessions clean
 
 demo: $(VENV)/.installed $(MODEL)/.complete  ## build demo-data/ and search it
 	$(BIN)/python -m examples.demo
@@ -23,9 +23,9 @@ format: $(VENV)/.dev  ## rewrite the sources in the agreed style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: bench-call bench-start bench-embed bench-score bench-sessions  ## all measurements; results in bench/results/
+bench: bench-call bench-start bench-embed bench-sessions  ## all measurements; results in bench/results/
 
-bench-embed bench-call bench-start bench-score bench-sessions: $(VENV)/.dev $(MODEL)/.complete
+bench-embed bench-call bench-start bench-sessions: $(VENV)/.dev $(MODEL)/.complete
 	$(BIN)/python -m bench.$(subst bench-,,$@)
 
 clean:  ## remove what make made, the demo's database included

@@ -64,12 +64,6 @@ class InvalidParameter(PythiaError, pg.InvalidParameterValue):
     sqlstate = "22023"
 
 
-class WrongObjectType(PythiaError, pg.WrongObjectType):
-    """An operator that the model's function does not serve, like CLUSTER_ID of a regression model."""
-
-    sqlstate = "42809"
-
-
 class InvalidModel(PythiaError, pg.DataException):
     """A model file that is refused: not ONNX, truncated, custom operators, paths that leave its folder."""
 
@@ -88,24 +82,6 @@ class UndefinedModel(PythiaError, pg.UndefinedObject):
     sqlstate = "42704"
 
 
-class RunStopped(PythiaError, pg.QueryCanceled):
-    """A model in the middle of a run was told to stop: its time was up, or nobody waits for it any more."""
-
-    sqlstate = "57014"
-
-
-class UndefinedFile(PythiaError, pg.UndefinedFile):
-    """A model file that is not where it was said to be."""
-
-    sqlstate = "58P01"
-
-
-class TransferFailed(PythiaError, pg.IoError):
-    """A model file that could not be fetched: no connection, a refusal, a transfer that broke off."""
-
-    sqlstate = "58030"
-
-
 class EngineUnavailable(PythiaError, pg.OperationalError):
     """The engine cannot be reached, or it stopped during a call."""
 
@@ -116,12 +92,6 @@ class LimitExceeded(PythiaError, pg.ProgramLimitExceeded):
     """A bound of the engine: length of an input, length of a queue, memory, time."""
 
     sqlstate = "54000"
-
-
-class OutOfMemory(PythiaError, pg.OutOfMemory):
-    """A run of a model needed more memory than its worker may have."""
-
-    sqlstate = "53200"
 
 
 class EngineFault(PythiaError, pg.OperationalError):
@@ -159,15 +129,10 @@ __all__ = [
     "LimitExceeded",
     "NotSupportedError",
     "OperationalError",
-    "OutOfMemory",
     "ProgrammingError",
     "PythiaError",
-    "RunStopped",
     "SQLSyntaxError",
     "SchemaVersionError",
-    "TransferFailed",
-    "UndefinedFile",
     "UndefinedModel",
     "Warning",
-    "WrongObjectType",
 ]

@@ -2,11 +2,9 @@
 
     cache/files/<sha256>            one file's bytes, complete and checked
     cache/packages/<hash>/          a package: its files (hard links) and package.json, made under another name and renamed
-    cache/mapped/                   see models/mapped.py
     cache/stage/                    files that are being received
 
-What a rename has not finished does not exist; what exists is checked against its hashes when it is first opened in a run of
-the engine, and against its sizes whenever it is opened.
+What a rename has not finished does not exist; what exists is checked against its hashes before it is opened.
 """
 
 from __future__ import annotations
@@ -28,7 +26,6 @@ import orjson
 from pythiadb.errors import InvalidModel
 
 HASH = re.compile(r"[0-9a-f]{64}")
-CHECKED = "checked"  # a package's mark: the run of the engine that has compared its hashes
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 
@@ -60,23 +57,18 @@ class CachedPackage:
 
 
 class Cache:
-    """The cache below `root`, shared by all workers. `max_bytes` bounds the packages; the least recently used go first.
+    """The cache below `root`, shared by all workers. `max_bytes` bounds the packages; the least recently used go first."""
 
-    `run` names this run of the engine; without it every opening checks the hashes.
-    """
-
-    def __init__(self, root: Path, max_bytes: int, run: str | None = None) -> None:
+    def __init__(self, root: Path, max_bytes: int) -> None:
         self._files = root / "files"
         self._packages = root / "packages"
-        self.mapped = root / "mapped"
-        self.stage = root / "stage"
+        self._stage = root / "stage"
         self._max_bytes = max_bytes
-        self._run = run
         self._make_folders()
 
     def _make_folders(self) -> None:
         """Make what is missing: the cache may be deleted while the engine runs."""
-        for folder in (self._files, self._packages, self.mapped, self.stage):
+        for folder in (self._files, self._packages, self._stage):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     def has_file(self, sha256: str) -> bool:
@@ -92,7 +84,7 @@ class Cache:
         if not HASH.fullmatch(sha256):
             raise InvalidModel("invalid file hash")
         self._make_folders()
-        return IncomingFile(self.stage, self._files / sha256, sha256, size)
+        return IncomingFile(self._stage, self._files / sha256, sha256, size)
 
     def add_file(self, entry: FileEntry, chunks: Iterable[bytes]) -> None:
         """Store a file from its chunks. Raises InvalidModel when they do not have the entry's hash."""
@@ -102,21 +94,12 @@ class Cache:
                 incoming.append(chunk)
             incoming.finish()
 
-    def adopt(self, path: Path) -> FileEntry:
-        """Take over a file by its content; return its entry under its own name."""
-        self._make_folders()
-        with path.open("rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
-        entry = FileEntry.from_json({"name": path.name, "sha256": digest, "size": path.stat().st_size})
-        path.rename(self._files / digest)
-        return entry
-
     def add_package(self, key: str, spec: dict[str, Any], files: list[FileEntry]) -> CachedPackage:
         """Assemble a package from files that are here."""
         if not HASH.fullmatch(key):
             raise InvalidModel("invalid package hash")
         self._make_folders()
-        folder = Path(tempfile.mkdtemp(dir=self.stage))
+        folder = Path(tempfile.mkdtemp(dir=self._stage))
         for entry in files:
             os.link(self._files / entry.sha256, folder / entry.name)
         manifest = {
@@ -135,13 +118,12 @@ class Cache:
         return found
 
     def package(self, key: str) -> CachedPackage | None:
-        """Return a package whose files have passed the checks; what does not pass is removed."""
+        """Return a package after checking sizes and hashes of all its files; what does not pass is removed."""
         folder = self._packages / key
         try:
             manifest = orjson.loads((folder / "package.json").read_bytes())
             files = tuple(FileEntry.from_json(f) for f in manifest["files"])
-            known = self._is_checked(folder)
-            damaged = [f for f in files if not _matches(folder / f.name, f, sizes_only=known)]
+            damaged = [f for f in files if not _matches(folder / f.name, f)]
         except (OSError, ValueError, KeyError, TypeError, InvalidModel):
             self.remove(key)
             return None
@@ -150,22 +132,11 @@ class Cache:
                 (self._files / entry.sha256).unlink(missing_ok=True)
             self.remove(key)
             return None
-        if self._run is not None and not known:
-            (folder / CHECKED).write_text(self._run)
         os.utime(folder)
         return CachedPackage(key, folder, manifest["spec"], files)
 
-    def _is_checked(self, folder: Path) -> bool:
-        """Tell whether this run of the engine has compared the hashes of a package."""
-        try:
-            return (folder / CHECKED).read_text() == self._run
-        except FileNotFoundError:
-            return False
-
     def remove(self, key: str) -> None:
         """Delete a package and those of its files that no other package links to."""
-        for mapped in self.mapped.glob(f"{key}-*/"):
-            shutil.rmtree(mapped, ignore_errors=True)
         if not (self._packages / key).exists():
             return
         shutil.rmtree(self._packages / key, ignore_errors=True)
@@ -180,8 +151,7 @@ class Cache:
         )
         used = 0
         for folder in packages:
-            folders = (folder, *self.mapped.glob(f"{folder.name}-*/"))
-            used += sum(f.stat().st_size for each in folders for f in each.iterdir())
+            used += sum(f.stat().st_size for f in folder.iterdir())
             if used > self._max_bytes and folder.name != keep:
                 self.remove(folder.name)
 
@@ -193,11 +163,9 @@ def _is_fresh(path: Path) -> bool:
     return time.time() - path.stat().st_mtime < FRESH_SECONDS
 
 
-def _matches(path: Path, entry: FileEntry, *, sizes_only: bool) -> bool:
+def _matches(path: Path, entry: FileEntry) -> bool:
     if path.stat().st_size != entry.size:
         return False
-    if sizes_only:
-        return True
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest() == entry.sha256
 

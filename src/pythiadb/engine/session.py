@@ -13,10 +13,8 @@ from typing import TYPE_CHECKING, cast
 
 from pythiadb.engine import protocol
 from pythiadb.engine.cache import IncomingFile
-from pythiadb.engine.calls import VERBS
 from pythiadb.engine.commands import Command, NotSigned, verify
-from pythiadb.engine.line import Request
-from pythiadb.engine.running import AT_ONCE_BYTES, DIRECT_BYTES
+from pythiadb.engine.scheduler import Request
 from pythiadb.errors import EngineFault, FeatureNotSupported, PythiaError
 
 if TYPE_CHECKING:
@@ -70,7 +68,7 @@ class Session(asyncio.Protocol):
         for incoming in self.incoming.values():
             incoming.close()
         if self.request is not None:
-            self.worker.scheduler.cancel(self.request)
+            self.request.cancelled = True
         if self._task is not None:
             self._task.cancel()
 
@@ -117,45 +115,28 @@ class Session(asyncio.Protocol):
         elif text[:4].upper() == b"SET ":  # libpq and dblink set client_encoding and the like
             self._write(protocol.COMMAND_SET)
         else:
-            command = self._known_command(text)
-            if command is None or not self._answer_at_once(command):
-                self._task = self.worker.loop.create_task(self._run(text, command))
+            secret = self.worker.secrets.get(self.dbname)
+            if secret is not None and self._answer_at_once(text, secret):
+                return
+            self._task = self.worker.loop.create_task(self._run(text))
 
-    def _known_command(self, text: bytes) -> Command | None:
-        """Return a short command whose signature is right; None for everything else, also for what must become an error."""
-        secret = self.worker.secrets.get(self.dbname)
-        if secret is None or len(text) > AT_ONCE_BYTES:
-            return None
+    def _answer_at_once(self, text: bytes, secret: bytes) -> bool:
+        """Answer a ping without a task; return False for everything else, also for what must become an error."""
         try:
-            return verify(text, secret, time.time(), self.worker.settings.signature_seconds)
+            command = verify(text, secret, time.time(), self.worker.settings.signature_seconds)
         except (NotSigned, ValueError):
-            return None
-
-    def _answer_at_once(self, command: Command) -> bool:
-        """Answer a ping or a quick call without a task; return False for everything else."""
-        if command.verb == "ping":
-            self._write(PONG)
-            self.worker.report.call("ping", self, 0.0, None)
-            return True
-        if command.verb not in VERBS:
             return False
-        started, failure = time.perf_counter(), None
-        try:
-            lines = self.worker.runner.answer_at_once(self, command)
-            if lines is None:
-                return False
-            answer = protocol.result(lines)
-        except Exception as error:
-            failure, answer = _error_answer(error)
-        self.worker.report.call(command.verb, self, time.perf_counter() - started, failure)
-        self._write(answer)
+        if command.verb != "ping":
+            return False
+        self._write(PONG)
+        self.worker.record("ping", self, 0.0, None)
         return True
 
-    async def _run(self, text: bytes, command: Command | None) -> None:
+    async def _run(self, text: bytes) -> None:
         started = time.perf_counter()
         verb, failure = "?", None
         try:
-            command = command or await self._verified(text)
+            command = await self._verified(text)
             verb = command.verb
             answer = protocol.result(await self.worker.execute(self, command))
         except asyncio.CancelledError:
@@ -164,23 +145,18 @@ class Session(asyncio.Protocol):
         except Exception as error:
             failure, answer = _error_answer(error)
         self._task = self.request = None
-        self.worker.report.call(verb, self, time.perf_counter() - started, failure)
+        self.worker.record(verb, self, time.perf_counter() - started, failure)
         self._write(answer)
 
     async def _verified(self, text: bytes) -> Command:
         """Check the signature, if need be against the secret that the database has now. Raises NotSigned."""
+        patience = self.worker.settings.signature_seconds
         secret = await self.worker.secret(self.dbname)
         try:
-            return await self._verify(text, secret)
+            return verify(text, secret, time.time(), patience)
         except NotSigned:
             fresh = await self.worker.secret(self.dbname, refused=secret)
-            return await self._verify(text, fresh)
-
-    async def _verify(self, text: bytes, secret: bytes) -> Command:
-        arguments = (text, secret, time.time(), self.worker.settings.signature_seconds)
-        if len(text) <= DIRECT_BYTES:
-            return verify(*arguments)
-        return cast(Command, await self.worker.in_thread(verify, *arguments))
+            return verify(text, fresh, time.time(), patience)
 
     def _write(self, data: bytes) -> None:
         if self._transport is not None and data:

@@ -10,7 +10,6 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pythiadb.engine.limits import LEAST, machine_memory
 from pythiadb.errors import InvalidParameter
 
 ENVIRONMENT_PREFIX = "PYTHIA_ENGINE_"
@@ -39,43 +38,13 @@ SETTINGS = (
         1_073_741_824,
         "largest command that a backend may send, in bytes",
     ),
+    Setting("max_input_bytes", 4_194_304, 1_024, 268_435_456, "longest single text, in bytes"),
     Setting(
-        "max_input_bytes", 4_194_304, 1_024, 268_435_456, "largest single text, file or picture, in bytes"
-    ),
-    Setting(
-        "max_queued_rows",
-        262_144,
+        "max_queued_texts",
+        65_536,
         1,
-        100_000_000,
-        "rows that may wait in one worker; more is refused at once",
-    ),
-    Setting(
-        "max_run_seconds",
-        30,
-        1,
-        86_400,
-        "time that one run of a model may take, in seconds; then it is stopped",
-    ),
-    Setting(
-        "worker_memory_bytes",
-        0,
-        0,
-        1 << 50,
-        "memory that a worker may use beside shared weights, in bytes (512 MiB at least); 0: half of the machine's, divided by the workers",
-    ),
-    Setting(
-        "quarantine_seconds",
-        60,
-        1,
-        86_400,
-        "time for which a model that crashed a worker is refused, in seconds",
-    ),
-    Setting(
-        "probe_seconds",
-        60,
-        1,
-        86_400,
-        "time that checking a model, or writing its shared weights, may take, in seconds",
+        10_000_000,
+        "texts that may wait in one worker; more is refused at once",
     ),
     Setting("max_connections", 1_000, 1, 100_000, "connections a worker accepts"),
     Setting("max_models", 16, 1, 1_000, "models a worker keeps open; the least recently used one is closed"),
@@ -115,11 +84,7 @@ class Settings:
     threads: int
     max_message_bytes: int
     max_input_bytes: int
-    max_queued_rows: int
-    max_run_seconds: int
-    worker_memory_bytes: int
-    quarantine_seconds: int
-    probe_seconds: int
+    max_queued_texts: int
     max_connections: int
     max_models: int
     max_model_bytes: int
@@ -159,7 +124,4 @@ def load(overrides: Mapping[str, str], environment: Mapping[str, str] = os.envir
     cores = len(os.sched_getaffinity(0))
     values["workers"] = values["workers"] or max(1, cores // 8)
     values["threads"] = values["threads"] or max(1, cores // values["workers"])
-    values["worker_memory_bytes"] = max(
-        LEAST, values["worker_memory_bytes"] or machine_memory() // 2 // values["workers"]
-    )
     return Settings(**values)

@@ -7,36 +7,30 @@ and unknown keys are kept as they are.
 from __future__ import annotations
 
 import json
-import math
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from pythiadb.errors import InvalidParameter
-from pythiadb.models.package import FUNCTIONS
+from pythiadb.errors import FeatureNotSupported, InvalidParameter
 
+FUNCTIONS = ("embedding", "regression", "classification", "clustering")
+SERVED = ("embedding",)
 DEFAULT: dict[str, Any] = {
     "function": "embedding",
     "embeddingOutput": "embedding",
     "input": {"input": ["DATA"]},
 }
 
-# The output keys of each function, with the role that they give a tensor.
-OUTPUT_KEYS: dict[str, dict[str, str]] = {
-    "embedding": {"embeddingOutput": "embedding"},
-    "regression": {"regressionOutput": "regression"},
-    "classification": {"classificationProbOutput": "probability", "classificationLabelOutput": "label"},
-    "clustering": {"clusteringProbOutput": "probability", "clusteringDistanceOutput": "distance"},
-}
-MAX_LABEL_BYTES = 4000
-
-Label = str | int | float
-
 _TYPES: dict[str, tuple[type, ...]] = {
     "function": (str,),
     "input": (dict,),
-    **{key: (str,) for keys in OUTPUT_KEYS.values() for key in keys},
+    "regressionOutput": (str,),
+    "classificationProbOutput": (str,),
+    "classificationLabelOutput": (str,),
+    "clusteringProbOutput": (str,),
+    "clusteringDistanceOutput": (str,),
+    "embeddingOutput": (str,),
     "labels": (list,),
     "normalizeProb": (str,),
     "defaultOnNull": (dict,),
@@ -49,7 +43,6 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "suitableDistanceMetrics": (list,),
     "modelDescription": (dict,),
 }
-_WITH_CLASSES = ("classification", "clustering")
 _JSON_NAMES = {str: "string", list: "array", dict: "object", bool: "boolean", int: "number", float: "number"}
 _IDENTIFIER = re.compile(r"[^\W\d][\w$#]*")
 _IDENTIFIER_BYTES = 63  # PostgreSQL's NAMEDATALEN - 1
@@ -60,21 +53,13 @@ class Metadata:
     """Metadata after its checks; `raw` is what the caller gave, key for key.
 
     `inputs` maps a tensor name to its attribute names, in the caller's order; None means that attributes are named after
-    the tensors. `outputs` maps roles to the tensors that the caller names. `default_on_null` maps attributes to values.
+    the tensors.
     """
 
     function: str
+    embedding_output: str | None
     inputs: Mapping[str, tuple[str, ...]] | None
     raw: dict[str, Any]
-    outputs: Mapping[str, str] = field(default_factory=dict)
-    labels: tuple[Label, ...] | None = None
-    normalize_prob: str = "none"
-    default_on_null: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def embedding_output(self) -> str | None:
-        """The tensor named as the embedding."""
-        return self.outputs.get("embedding")
 
     def single_attribute(self) -> str | None:
         """Return the one attribute of an embedding model, or None when the input map is left out.
@@ -94,34 +79,19 @@ class Metadata:
 def parse_metadata(value: str | bytes | Mapping[str, Any] | None) -> Metadata:
     """Check a metadata document and return it; None stands for Oracle's default of the load procedures.
 
-    Raise InvalidParameter for a wrong type, an unknown function, or a key that the function does not have.
+    Raise InvalidParameter for a wrong type or an unknown function, FeatureNotSupported for a function that is known and
+    not served.
     """
     raw = dict(DEFAULT) if value is None else _decode(value)
     for key, types in _TYPES.items():
         if key in raw:
             _check_type(key, raw[key], types)
-    function = _function(raw)
-    meta = Metadata(
-        function=function,
+    return Metadata(
+        function=_function(raw),
+        embedding_output=raw.get("embeddingOutput"),
         inputs=_inputs(raw["input"]) if "input" in raw else None,
         raw=raw,
-        outputs=_outputs(raw, function),
-        labels=_labels(raw, function),
-        normalize_prob=_normalize_prob(raw, function),
-        default_on_null=_defaults(raw),
     )
-    if function == "embedding":
-        meta.single_attribute()
-    return meta
-
-
-def check_attribute_name(name: str, hint: str | None = None) -> None:
-    """Raise InvalidParameter unless `name` can be a column of PostgreSQL."""
-    if not _IDENTIFIER.fullmatch(name) or len(name.encode("utf-8", "replace")) > _IDENTIFIER_BYTES:
-        raise InvalidParameter(
-            f'attribute name "{name}" is not a valid identifier',
-            hint=hint or "It starts with a letter; letters, digits, _, $ and # may follow, 63 bytes in all.",
-        )
 
 
 def _decode(value: str | bytes | Mapping[str, Any]) -> dict[str, Any]:
@@ -150,6 +120,8 @@ def _function(raw: Mapping[str, Any]) -> str:
         raise InvalidParameter(
             f'unrecognized model function "{function}"', hint=f"Known functions are {', '.join(FUNCTIONS)}."
         )
+    if function not in SERVED:
+        raise FeatureNotSupported(f'models with function "{function}" are not supported')
     return function
 
 
@@ -160,96 +132,14 @@ def _inputs(value: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
         if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
             raise InvalidParameter(f'metadata key "input" must map "{tensor}" to an array of attribute names')
         for name in names:
-            check_attribute_name(name)
-            if name.upper() in seen:
-                raise InvalidParameter(f'attribute name "{name}" is used more than once')
-            seen.add(name.upper())
+            _check_attribute(name, seen)
         inputs[tensor] = tuple(names)
     return inputs
 
 
-def _outputs(raw: Mapping[str, Any], function: str) -> dict[str, str]:
-    own = OUTPUT_KEYS[function]
-    for owner, keys in OUTPUT_KEYS.items():
-        wrong = next((key for key in keys if key in raw and key not in own), None)
-        if wrong is not None:
-            raise InvalidParameter(
-                f'metadata key "{wrong}" is not allowed for function "{function}"',
-                detail=f'It belongs to function "{owner}".',
-                hint=f"The output keys of {function} are {', '.join(own)}.",
-            )
-    return {role: raw[key] for key, role in own.items() if key in raw}
-
-
-def _labels(raw: Mapping[str, Any], function: str) -> tuple[Label, ...] | None:
-    if "labels" not in raw:
-        return None
-    _needs_classes("labels", function)
-    labels: list[Any] = raw["labels"]
-    texts = all(isinstance(label, str) for label in labels)
-    numbers = all(isinstance(label, int | float) and not isinstance(label, bool) for label in labels)
-    if not labels or not (texts or numbers):
-        raise InvalidParameter('metadata key "labels" must be an array of strings or an array of numbers')
-    if function == "clustering" and texts:
-        raise InvalidParameter(
-            'metadata key "labels" must be an array of numbers for function "clustering"',
-            hint="CLUSTER_ID returns a number.",
-        )
-    check_labels(labels)
-    return tuple(labels)
-
-
-def check_labels(labels: Sequence[Label]) -> None:
-    """Raise InvalidParameter for a label that is too long, not finite, not text of PostgreSQL, or there twice."""
-    seen: set[Label] = set()
-    for label in labels:
-        if isinstance(label, str):
-            if "\0" in label:
-                raise InvalidParameter("a label cannot contain a zero byte")
-            size = len(label.encode("utf-8", "replace"))
-            if size > MAX_LABEL_BYTES:
-                raise InvalidParameter(
-                    f'label "{label[:40]}…" has {size} bytes, the limit is {MAX_LABEL_BYTES} bytes'
-                )
-        elif not math.isfinite(label):
-            raise InvalidParameter("a label must be a finite number")
-        if label in seen:
-            raise InvalidParameter(f'label "{label}" appears more than once')
-        seen.add(label)
-
-
-def _normalize_prob(raw: Mapping[str, Any], function: str) -> str:
-    if "normalizeProb" not in raw:
-        return "none"
-    _needs_classes("normalizeProb", function)
-    value: str = raw["normalizeProb"]
-    if value not in ("none", "softmax"):
-        raise InvalidParameter(
-            f'unrecognized value "{value}" of metadata key "normalizeProb"',
-            hint='Known values are "none" and "softmax".',
-        )
-    return value
-
-
-def _needs_classes(key: str, function: str) -> None:
-    if function not in _WITH_CLASSES:
-        raise InvalidParameter(
-            f'metadata key "{key}" is not allowed for function "{function}"',
-            detail="It belongs to the functions classification and clustering.",
-        )
-
-
-def _defaults(raw: Mapping[str, Any]) -> dict[str, str]:
-    defaults: dict[str, str] = raw.get("defaultOnNull", {})
-    for name, value in defaults.items():
-        if not isinstance(value, str):
-            raise InvalidParameter(
-                f'metadata key "defaultOnNull" must map "{name}" to a string',
-                hint=f'Write numbers as strings too: "{value}".',
-            )
-    seen: set[str] = set()
-    for name in defaults:
-        if name.upper() in seen:
-            raise InvalidParameter(f'attribute "{name}" appears more than once in "defaultOnNull"')
-        seen.add(name.upper())
-    return dict(defaults)
+def _check_attribute(name: str, seen: set[str]) -> None:
+    if not _IDENTIFIER.fullmatch(name) or len(name.encode("utf-8", "replace")) > _IDENTIFIER_BYTES:
+        raise InvalidParameter(f'attribute name "{name}" is not a valid identifier')
+    if name.upper() in seen:
+        raise InvalidParameter(f'attribute name "{name}" is used more than once')
+    seen.add(name.upper())

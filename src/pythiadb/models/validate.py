@@ -1,7 +1,7 @@
 """Checks of an ONNX file before anything is run: what it is, which operators it uses, which other files it names.
 
-A model file comes from a stranger. It may only use operators that ONNX Runtime and onnxruntime-extensions bring, and external
-data may only come from files in the model's own folder.
+A model file comes from a stranger. It may only use operators that ONNX Runtime brings, and external data may only come from
+files in the model's own folder.
 """
 
 from __future__ import annotations
@@ -22,54 +22,6 @@ MAX_MODEL_BYTES = 16 * 1024**3  # graph and external data together
 _PROTOBUF_LIMIT = 2**31 - 1  # bytes in one message
 _DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})
 _EXTENSIONS = "ai.onnx.contrib"
-# Operators of onnxruntime-extensions that only compute. Its library also has some that open files or call services.
-_EXTENSION_OPERATORS = frozenset(
-    {
-        "BasicTokenizer",
-        "BertTokenizer",
-        "BertTokenizerDecoder",
-        "BlingFireSentenceBreaker",
-        "BpeDecoder",
-        "CLIPTokenizer",
-        "DecodeImage",
-        "EncodeImage",
-        "GPT2Tokenizer",
-        "GaussianBlur",
-        "HfBertTokenizer",
-        "HfJsonTokenizer",
-        "MaskedFill",
-        "RaggedTensorToDense",
-        "RaggedTensorToSparse",
-        "RobertaTokenizer",
-        "SegmentExtraction",
-        "SegmentSum",
-        "SentencepieceDecoder",
-        "SentencepieceTokenizer",
-        "StringConcat",
-        "StringECMARegexReplace",
-        "StringECMARegexSplitWithOffsets",
-        "StringEqual",
-        "StringHash",
-        "StringHashFast",
-        "StringJoin",
-        "StringLength",
-        "StringLower",
-        "StringMapping",
-        "StringRegexReplace",
-        "StringRegexSplitWithOffsets",
-        "StringSplit",
-        "StringStrip",
-        "StringToHashBucket",
-        "StringToHashBucketFast",
-        "StringToVector",
-        "StringUpper",
-        "TrieDetokenizer",
-        "TrieTokenizer",
-        "VectorToString",
-        "WordpieceTokenizer",
-    }
-)
-_MAX_ELEMENTS = 2**31  # of one tensor by its shape: 8 GiB of float32
 _PACKED_BITS = {"INT4": 4, "UINT4": 4, "FLOAT4E2M1": 4, "INT2": 2, "UINT2": 2}
 
 
@@ -85,13 +37,12 @@ def check_model_file(path: Path, *, max_bytes: int = MAX_MODEL_BYTES) -> Checked
     """Read and check an ONNX file and the files that it names.
 
     Raise InvalidModel for a file that is not a complete ONNX model, is newer than the installed ONNX Runtime, uses custom
-    operators or huge tensors, or names external data that is missing, too short or outside its folder; FeatureNotSupported
-    for an operator of onnxruntime-extensions that does more than compute; LimitExceeded over `max_bytes`.
+    operators or names external data that is missing, too short or outside its folder; FeatureNotSupported for tokenizer
+    operators in the graph; LimitExceeded over `max_bytes`.
     """
     model = _read(path, max_bytes)
     _check_versions(model)
     _check_operators(model)
-    _check_sizes(model)
     external = _check_external_data(model, path.parent)
     total = path.stat().st_size + sum((path.parent / name).stat().st_size for name in external)
     _check_size(path.name, total, max_bytes)
@@ -110,10 +61,7 @@ def shape_of(value: onnx.ValueInfoProto) -> list[int | None] | None:
     tensor = value.type.tensor_type
     if not tensor.HasField("shape"):
         return None
-    return [
-        item.dim_value if item.HasField("dim_value") and item.dim_value >= 0 else None  # some write -1
-        for item in tensor.shape.dim
-    ]
+    return [item.dim_value if item.HasField("dim_value") else None for item in tensor.shape.dim]
 
 
 def element_type(value: onnx.ValueInfoProto) -> int:
@@ -153,7 +101,7 @@ def _check_size(name: str, size: int, limit: int) -> None:
 
 
 def _check_versions(model: onnx.ModelProto) -> None:
-    from pythiadb.models.runtime import runtime_versions  # loads ONNX Runtime
+    from pythiadb.models.session import runtime_versions  # loads ONNX Runtime
 
     newest = runtime_versions()
     if model.ir_version > newest.ir:
@@ -177,11 +125,9 @@ def _check_operators(model: onnx.ModelProto) -> None:
         if node.domain in _DOMAINS or (node.domain, node.op_type) in local:
             continue
         if node.domain == _EXTENSIONS:
-            if node.op_type in _EXTENSION_OPERATORS:
-                continue
             raise FeatureNotSupported(
                 f'operator "{node.op_type}" of onnxruntime-extensions is not supported in a model graph',
-                detail="Tokenizers and operators on strings and pictures are.",
+                hint="Load the model's folder with its tokenizer.json instead.",
             )
         raise InvalidModel(
             f'model uses custom operator "{node.op_type}" of domain "{node.domain}"',
@@ -232,24 +178,6 @@ def _tensors(model: onnx.ModelProto) -> Iterator[TensorProto]:
             yield from attribute.tensors
             for sparse in (attribute.sparse_tensor, *attribute.sparse_tensors):
                 yield from (sparse.values, sparse.indices)
-
-
-def _check_sizes(model: onnx.ModelProto) -> None:
-    """Refuse tensors that are huge by their shape alone, before anything tries to allocate them."""
-    for graph in _graphs(model):
-        for value in (*graph.input, *graph.output, *graph.value_info):
-            _check_elements(value.name, [size or 1 for size in shape_of(value) or []])
-    for tensor in _tensors(model):
-        _check_elements(tensor.name, list(tensor.dims))
-
-
-def _check_elements(name: str, sizes: list[int]) -> None:
-    if min(sizes, default=1) < 0:
-        raise InvalidModel(f'tensor "{name}" has a negative size')
-    if math.prod(sizes) > _MAX_ELEMENTS:
-        raise InvalidModel(
-            f'tensor "{name}" has {math.prod(sizes)} elements by its shape, the limit is {_MAX_ELEMENTS}'
-        )
 
 
 def _check_external_data(model: onnx.ModelProto, folder: Path) -> tuple[str, ...]:

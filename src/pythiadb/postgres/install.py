@@ -18,7 +18,7 @@ from psycopg import sql
 
 from pythiadb.errors import SchemaVersionError
 
-SCHEMAS = ("pythia", "dbms_vector", "dbms_data_mining", "dbms_output")
+SCHEMAS = ("pythia", "dbms_vector")
 LOCK_KEY = 7_034_921_553  # any number: two installers meet at it
 SEARCH_PATH = '"$user", public, pythia'
 Connection = psycopg.Connection[Any]
@@ -48,9 +48,8 @@ def definitions() -> list[Script]:
     """Return the repeatable files in the order in which they run."""
     root = files("pythiadb") / "schema"
     order = [
-        "pythia/engine.sql", "pythia/scoring.sql", "pythia/embedding.sql", "pythia/vectors.sql", "pythia/models.sql",
-        "pythia/fetching.sql", "pythia/views.sql", "pythia/switching.sql", "pythia/details.sql", "pythia/dictionary.sql",
-        "dbms_vector/models.sql", "dbms_data_mining/models.sql", "dbms_output/output.sql", "privileges.sql",
+        "pythia/engine.sql", "pythia/embedding.sql", "pythia/vectors.sql", "pythia/models.sql", "pythia/views.sql",
+        "dbms_vector/models.sql", "privileges.sql",
     ]  # fmt: skip
     return [Script(name, root.joinpath(name).read_text()) for name in order]
 

@@ -24,18 +24,7 @@ from pythiadb.sql import DIALECTS, Dialect, Translation, translate
 
 _URL = re.compile(r"postgres(ql)?://")
 # Words of statements after which a table's key, or the table that a name means, may be another one.
-_DEFINITION = re.compile(
-    r"\b(CREATE|ALTER|DROP|ROLLBACK|search_path|DISCARD|DO|CALL|RESET|(create|drop|switch|name)_model\w*)\b",
-    re.IGNORECASE,
-)
-# What PostgreSQL says when a statement was made for a table or a model that is no longer what it was.
-_STALE = (
-    psycopg.errors.UndefinedColumn,
-    psycopg.errors.UndefinedTable,
-    psycopg.errors.UndefinedFunction,
-    psycopg.errors.InvalidTextRepresentation,
-    psycopg.errors.WrongObjectType,
-)
+_DEFINITION = re.compile(r"\b(CREATE|ALTER|DROP|ROLLBACK|search_path|DISCARD|DO|CALL|RESET)\b", re.IGNORECASE)
 
 
 class Cursor(psycopg.Cursor[Any]):
@@ -56,13 +45,13 @@ class Cursor(psycopg.Cursor[Any]):
         `params` may be a mapping (for `:name` or `%(name)s`), a sequence (for `:1` or `%s`), or None. When the embedded engine
         has died, it is started again; a statement outside a transaction is then repeated once.
         """
-        idle = self.connection.info.transaction_status == TransactionStatus.IDLE
         translation = self.connection.translate(query, with_parameters=params is not None)
         values = bind_values(translation, params)
+        idle = self.connection.info.transaction_status == TransactionStatus.IDLE
         try:
             self._run(translation, values, prepare=prepare, binary=binary)
-        except _STALE:
-            self.connection.catalog.forget()  # another session may have changed the table or the model
+        except (psycopg.errors.UndefinedColumn, psycopg.errors.UndefinedTable):
+            self.connection.catalog.forget()  # another session may have changed the table
             if not (idle and translation.batched):
                 raise
             self.connection.rollback()
@@ -84,21 +73,10 @@ class Cursor(psycopg.Cursor[Any]):
     def _run(
         self, translation: Translation, values: Params | None, *, prepare: bool | None, binary: bool | None
     ) -> None:
-        for written in translation.statements:
-            inline = translation.inline and values is not None
-            statement = self._with_values(written, values) if inline else written
-            super().execute(statement.encode(), None if inline else values, prepare=prepare, binary=binary)
+        for statement in translation.statements:
+            super().execute(statement.encode(), values, prepare=prepare, binary=binary)
             if _DEFINITION.search(statement):
                 self.connection.catalog.forget()
-
-    def _with_values(self, statement: str, values: Params | None) -> str:
-        """Write values into a DO statement, which takes no parameters, as literals."""
-        marks = re.findall(r"\A\S+ (\S+)", statement)
-        with psycopg.ClientCursor(self.connection) as client:
-            done = client.mogrify(statement.encode(), values)
-        if done.count(marks[0]) != 2:  # a value would end the quoted body
-            raise InvalidParameter(f'a bind variable of a block may not contain "{marks[0]}"')
-        return done
 
     def executemany(self, query: Query, params_seq: Iterable[Params], *, returning: bool = False) -> None:
         """Run a statement for every set of parameters, in one pipeline."""
@@ -141,9 +119,7 @@ class ServerCursor(psycopg.ServerCursor[Any]):
 
 
 def only_statement(translation: Translation) -> bytes:
-    """Return the one statement of a translation. Raises InterfaceError when there are more, or values belong into it."""
-    if translation.inline:
-        raise InterfaceError("a block with bind variables must be run with execute()")
+    """Return the one statement of a translation. Raises InterfaceError when there are more."""
     if len(translation.statements) != 1:
         raise InterfaceError(f"expected one statement, not {len(translation.statements)}")
     return translation.statements[0].encode()

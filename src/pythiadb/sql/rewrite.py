@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -10,53 +10,15 @@ from pythiadb.sql.edits import Edits
 from pythiadb.sql.source import Source, Span
 
 
-@dataclass(frozen=True, slots=True)
-class Model:
-    """A model: its mining function, the SQL type of its answer, its attributes' types by name in upper case.
-
-    The types are text, number, vector and blob, as in a model's specification.
-    """
-
-    function: str
-    result: str
-    attributes: Mapping[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """A column of a table: whether its type is a number, and whether its values are short and no arrays."""
-
-    is_number: bool
-    is_short: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """A table that is stored here: its columns by name, and the system columns that tell its rows apart.
-
-    `is_one_file`: no partitions and no inheriting tables, so that its rows can be read by ranges of ctid.
-    """
-
-    columns: Mapping[str, Column]
-    row_key: tuple[str, ...]
-    is_one_file: bool
-
-
 class Catalog(Protocol):
-    """Facts of the database that a plan may depend on; objects are named as in a statement."""
+    """Facts of the database that a plan may depend on."""
 
     @property
     def version(self) -> Hashable:
         """Changes whenever an answer might; equal versions of any two catalogs promise equal answers."""
 
     def primary_key(self, table: str) -> tuple[str, ...] | None:
-        """The key columns of a table, quoted for use in SQL; None if it has none."""
-
-    def model(self, name: str) -> Model | None:
-        """A model; None if there is none of the name."""
-
-    def table(self, name: str) -> Table | None:
-        """A table, whole or partitioned, or a materialized view, all of whose columns the caller may read; else None."""
+        """The key columns, quoted for use in SQL, of a table named as in a statement; None if it has none."""
 
 
 class NoCatalog:
@@ -65,14 +27,6 @@ class NoCatalog:
     version: Hashable = None
 
     def primary_key(self, table: str) -> tuple[str, ...] | None:  # noqa: ARG002
-        """No table is known."""
-        return None
-
-    def model(self, name: str) -> Model | None:  # noqa: ARG002
-        """No model is known."""
-        return None
-
-    def table(self, name: str) -> Table | None:  # noqa: ARG002
         """No table is known."""
         return None
 

@@ -6,13 +6,12 @@ import re
 from collections import OrderedDict
 from collections.abc import Hashable
 from dataclasses import dataclass, replace
-from itertools import count
 from typing import Literal
 
-from pythiadb.errors import FeatureNotSupported, InvalidParameter
+from pythiadb.errors import InvalidParameter
 from pythiadb.sql.binds import bind_names, write_binds
 from pythiadb.sql.edits import Edits
-from pythiadb.sql.rewrite import NO_CATALOG, Catalog, Model, Rewrite, Table
+from pythiadb.sql.rewrite import NO_CATALOG, Catalog, Rewrite
 from pythiadb.sql.rules import RULES
 from pythiadb.sql.scan import Kind, Token, scan, significant
 from pythiadb.sql.source import Source
@@ -22,13 +21,10 @@ Dialect = Literal["postgres", "oracle"]
 DIALECTS = ("postgres", "oracle")
 
 # A text without any of these words holds no AI construct, so that it need not be read further.
-_TRIGGER = re.compile(
-    r"vector|predict|cluster_|feature_|approx|exact|accuracy|inmemory|explain\s", re.IGNORECASE
-)
+_TRIGGER = re.compile(r"vector|predict|cluster_|approx|exact|accuracy|inmemory|explain\s", re.IGNORECASE)
 _SEPARATORS = re.compile(
     r"\A(?:[;\s]|/(?!\*))*"
 )  # in front of a statement; a slash ends a block in Oracle scripts
-BODY_QUOTE = "$pythia"  # the beginning of the mark around a DO statement's body
 _POSITIONAL = ("%s", "%b", "%t")
 
 
@@ -41,7 +37,6 @@ class Translation:
         binds: the names of the placeholders in order of first appearance, to map a sequence of values to names; empty
             if the text's own placeholders are kept.
         placeholders: the texts hold psycopg's placeholders, so that a literal `%` is doubled.
-        inline: the values must be written into the one text as literals, for DO takes no parameters.
         batched: for each AI call in the order of the text, how it is computed.
     """
 
@@ -49,7 +44,6 @@ class Translation:
     binds: tuple[str, ...] = ()
     placeholders: bool = False
     batched: tuple[str, ...] = ()
-    inline: bool = False
 
 
 def translate(
@@ -72,8 +66,7 @@ def translate(
 def split_statements(text: str, *, dialect: Dialect = "postgres") -> list[str]:
     """Part a script at its top-level semicolons; bodies, blocks, strings and comments stay whole."""
     pieces, done = [], 0
-    oracle = _check(dialect) == "oracle"
-    for tokens in parts(significant(scan(text, oracle=oracle)), oracle=oracle):
+    for tokens in parts(significant(scan(text)), oracle=_check(dialect) == "oracle"):
         pieces.append(_SEPARATORS.sub("", text[done : tokens[-1].end]))
         done = tokens[-1].end
     return pieces
@@ -118,14 +111,6 @@ class _Witness:
         self.asked = True
         return self._catalog.primary_key(table)
 
-    def model(self, name: str) -> Model | None:
-        self.asked = True
-        return self._catalog.model(name)
-
-    def table(self, name: str) -> Table | None:
-        self.asked = True
-        return self._catalog.table(name)
-
 
 def _check(dialect: str) -> str:
     if dialect not in DIALECTS:
@@ -142,14 +127,10 @@ def _translate(text: str, dialect: str, catalog: Catalog, with_parameters: bool)
         done = [_rewrite(text, catalog, own)]
     else:
         done = [_Rewritten(text)]
-    texts = tuple(one.quote(write_binds(one.text) if names else one.text) for one in done)
+    texts = tuple(write_binds(one.text) if names else one.text for one in done)
     numbered = tuple(dict.fromkeys(name for one in done for name in one.numbered))
     notes = tuple(note for one in done for note in one.notes)
-    binds = names or numbered
-    inline = bool(binds) and any(one.is_body for one in done)
-    if inline and len(done) > 1:
-        raise FeatureNotSupported("a block with bind variables beside other statements is not supported")
-    return Translation(texts, binds, with_parameters and bool(names or "%" in text), notes, inline)
+    return Translation(texts, names or numbered, with_parameters and bool(names or "%" in text), notes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,34 +138,17 @@ class _Rewritten:
     text: str
     notes: tuple[str, ...] = ()
     numbered: tuple[str, ...] = ()  # names given to positional placeholders
-    is_body: bool = False  # what stands between the quotes of a DO statement
-
-    def quote(self, text: str) -> str:
-        """The statement around a body; any other text is one already."""
-        if not self.is_body:
-            return text
-        mark = next(mark for n in count() if (mark := f"{BODY_QUOTE}{n or ''}$") not in text)
-        return f"DO {mark}\n{text}\n{mark}"
 
 
 def _rewrite_oracle(text: str, catalog: Catalog, placeholders: bool) -> list[_Rewritten]:
-    tokens = significant(scan(text, placeholders=placeholders, oracle=True))
+    tokens = significant(scan(text, placeholders=placeholders))
     names = _numbers(tokens)
     tokens = [token._replace(text=names.get(token.start, token.text)) for token in tokens]
     from pythiadb.sql.oracle import to_postgres  # sqlglot takes longer to import than all the rest
 
-    def rules(one: str) -> tuple[str, tuple[str, ...]]:
-        done = _rewrite(one, catalog, placeholders)
-        return done.text, done.notes
-
-    written = [one for part in parts(tokens, oracle=True) for one in to_postgres(Source(text, part), rules)]
+    texts = [one for part in parts(tokens, oracle=True) for one in to_postgres(Source(text, part))]
     numbered = tuple(str(number) for number in range(1, len(names) + 1))
-    return [
-        _Rewritten(one.text, one.notes, numbered, is_body=True)
-        if one.is_body
-        else replace(_rewrite(one.text, catalog, placeholders), numbered=numbered)
-        for one in written
-    ]
+    return [replace(_rewrite(one, catalog, placeholders), numbered=numbered) for one in texts]
 
 
 def _rewrite(text: str, catalog: Catalog, placeholders: bool) -> _Rewritten:

@@ -30,7 +30,7 @@ from small_models import (
 from pythiadb.errors import FeatureNotSupported, InvalidModel, InvalidParameter
 from pythiadb.models import building
 from pythiadb.models.folder import package_from_folder
-from pythiadb.models.package import Attribute, Package
+from pythiadb.models.package import Package
 from pythiadb.models.probe import probe
 from pythiadb.models.session import Model, open_model
 from pythiadb.models.tokenizing import Tokenizer
@@ -148,7 +148,7 @@ def test_without_modules_the_caller_may_choose_the_pooling(tmp_path: Path, work:
     folder = write_folder(tmp_path / "m", bert_config(), weights, pooling=None)
     given = {"function": "embedding", "pooling": "cls", "input": {"input": ["TXT"]}}
     package = package_from_folder(folder, work, given)
-    assert package.spec.attributes == (Attribute("TXT", "text"),)
+    assert package.spec.attributes == ("TXT",)
     assert "poolingAssumed" not in package.metadata
     tokens = Reference(weights, LAYERS, HEADS).token_vectors(ids_of(package)[0])
     assert np.abs(opened(package).embed(TEXTS[:1])[0] - tokens[0]).max() < 1e-5
@@ -198,12 +198,8 @@ def test_ready_graph_of_token_vectors_gets_pooling(tmp_path: Path, work: Path, o
     folder = ready_folder(tmp_path / "m", model, "onnx/model.onnx")
     write_modules(folder, f"pooling_mode_{mode}", normalize=True)
     package = package_from_folder(folder, work)
-    assert (package.spec.dimensions, package.spec.outputs) == (HIDDEN, {"embedding": "pythia.embedding"})
-    assert [(i.tensor, i.source) for i in package.spec.inputs] == [
-        ("input_ids", "ids"),
-        ("attention_mask", "mask"),
-        ("token_type_ids", "types"),
-    ]
+    assert (package.spec.dimensions, package.spec.output) == (HIDDEN, "pythia.embedding")
+    assert package.spec.inputs == ("input_ids", "attention_mask", "token_type_ids")
     table = onnx.numpy_helper.to_array(model.graph.initializer[0]).astype(np.float64)
     expected = np.stack([unit(pooled(table[ids], mode.partition("_")[0])) for ids in ids_of(package)])
     assert np.abs(opened(package).embed(TEXTS) - expected).max() < 1e-6
@@ -214,7 +210,7 @@ def test_ready_graph_with_sentence_embedding_stays_as_it_is(tmp_path: Path, work
     folder = ready_folder(tmp_path / "m", token_graph(pooled=True))
     package = package_from_folder(folder, work)
     assert package.files["model.onnx"] == folder / "model.onnx"
-    assert (package.spec.outputs, package.spec.dimensions) == ({"embedding": "sentence_embedding"}, HIDDEN)
+    assert (package.spec.output, package.spec.dimensions) == ("sentence_embedding", HIDDEN)
     assert "pooling" not in package.metadata
     assert list(work.iterdir()) == []
 
@@ -238,7 +234,7 @@ def test_ready_graph_keeps_external_data_beside_it(tmp_path: Path, work: Path) -
 def test_output_that_the_metadata_names(tmp_path: Path, work: Path) -> None:
     folder = ready_folder(tmp_path / "m", token_graph())
     named = package_from_folder(folder, work, {"function": "embedding", "embeddingOutput": "pooler_output"})
-    assert named.spec.outputs == {"embedding": "pooler_output"}
+    assert named.spec.output == "pooler_output"
     with pytest.raises(InvalidParameter, match='"nothing" in the JSON metadata is not a model output'):
         package_from_folder(folder, work, {"function": "embedding", "embeddingOutput": "nothing"})
 

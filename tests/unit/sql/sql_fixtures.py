@@ -16,12 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pythiadb.sql import Translation, translate
-from pythiadb.sql.rewrite import Column, Model, Table
 
 FIXTURES = Path(__file__).parent / "fixtures"
-_HEAD = re.compile(
-    r"^-- case: (?P<title>.*?)(?: \((?P<options>(?:oracle|parameters|key |model |table |partitioned ).*)\))?$"
-)
+_HEAD = re.compile(r"^-- case: (?P<title>.*?)(?: \((?P<options>(?:oracle|parameters|key ).*)\))?$")
 
 
 @dataclass(frozen=True)
@@ -35,47 +32,16 @@ class Case:
     notes: tuple[str, ...]
 
 
-class Facts:
-    """A catalog that knows what a case's options name.
-
-    `key t(id)`; `model m(text: A number+B text)`, the type of its answer and its attributes; `table t(a+b+c text)`, whose
-    columns are numbers unless a type is given, and `partitioned t(...)`.
-    """
+class Keys:
+    """A catalog that knows the keys named by a case's options: `key t(id)`."""
 
     def __init__(self, options: tuple[str, ...]) -> None:
-        self.version = options
-        self._facts = [match for option in options if (match := _FACT.fullmatch(option))]
-
-    def _find(self, name: str, *kinds: str) -> re.Match[str] | None:
-        return next((fact for fact in self._facts if fact["kind"] in kinds and fact["name"] == name), None)
+        found = (re.fullmatch(r"key (.+?)\((.+)\)", option) for option in options)
+        self._keys = {match[1]: tuple(match[2].split("+")) for match in found if match}
+        self.version = tuple(sorted(self._keys.items()))
 
     def primary_key(self, table: str) -> tuple[str, ...] | None:
-        fact = self._find(table, "key")
-        return tuple(fact["items"].split("+")) if fact else None
-
-    def model(self, name: str) -> Model | None:
-        fact = self._find(name, "model")
-        if fact is None:
-            return None
-        result, _, attributes = fact["items"].partition(": ")
-        return Model("classification", result, dict(item.split(" ") for item in attributes.split("+")))
-
-    def table(self, name: str) -> Table | None:
-        fact = self._find(name, "table", "partitioned")
-        if fact is None:
-            return None
-        columns = {
-            item.split(" ")[0]: item.partition(" ")[2] or "number" for item in fact["items"].split("+")
-        }
-        known = {
-            column: Column(is_number=kind == "number", is_short=kind != "text")
-            for column, kind in columns.items()
-        }
-        one = fact["kind"] == "table"
-        return Table(known, ("ctid",) if one else ("tableoid", "ctid"), is_one_file=one)
-
-
-_FACT = re.compile(r"(?P<kind>key|model|table|partitioned) (?P<name>.+?)\((?P<items>.+)\)")
+        return self._keys.get(table)
 
 
 def run_case(case: Case) -> Translation:
@@ -83,7 +49,7 @@ def run_case(case: Case) -> Translation:
     return translate(
         case.text,
         dialect="oracle" if "oracle" in case.options else "postgres",
-        catalog=Facts(case.options),
+        catalog=Keys(case.options),
         with_parameters="parameters" in case.options,
     )
 

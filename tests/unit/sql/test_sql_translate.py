@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from pythiadb.errors import SQLSyntaxError
 from pythiadb.sql import NO_CATALOG, Dialect, Translation, split_statements, translate
-from pythiadb.sql.rewrite import Model, Table
 
 UPDATE = "UPDATE t SET v = VECTOR_EMBEDDING(m USING d AS data)"
 
@@ -26,14 +25,6 @@ class Keys:
     def primary_key(self, table: str) -> tuple[str, ...] | None:
         self.asked += 1
         return (self.key,) if table == "t" else None
-
-    def model(self, name: str) -> Model | None:
-        self.asked += 1
-        return None
-
-    def table(self, name: str) -> Table | None:
-        self.asked += 1
-        return None
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pythiadb.sql.rewrite import Rule
 from pythiadb.sql.rules.distance import rewrite_distance
+from pythiadb.sql.rules.embedding import rewrite_embedding
 from pythiadb.sql.rules.fetch import rewrite_fetch
 from pythiadb.sql.rules.refusals import refuse_unserved
-from pythiadb.sql.rules.scoring import rewrite_scoring
 from pythiadb.sql.rules.types import rewrite_types
 from pythiadb.sql.rules.values import rewrite_constructors, rewrite_descriptors, rewrite_serializers
 
@@ -20,6 +20,6 @@ LOCAL_RULES: tuple[Rule, ...] = (
     rewrite_distance,
     rewrite_fetch,
 )
-RULES: tuple[Rule, ...] = (*LOCAL_RULES, rewrite_scoring)
+RULES: tuple[Rule, ...] = (*LOCAL_RULES, rewrite_embedding)
 
 __all__ = ["LOCAL_RULES", "RULES"]
