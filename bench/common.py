@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import platform
 import shutil
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -23,6 +24,8 @@ from pythiadb.postgres.binaries import major_version
 from tools.fetch_models import fetch_minilm
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+if not console.is_terminal:
+    console.width = 160  # characters: tables that go to a file have many columns
 MODEL = REPOSITORY / ".cache" / "models"
 
 
@@ -99,3 +102,26 @@ def report(
         title=f"{name}: {facts['cpu']}, {facts['cores']} cores, load before {facts['load_before']:.1f}",
     )
     console.print(f"written: bench/results/{name}.json")
+
+
+def asked_sections(
+    prog: str, doc: str | None, sections: Collection[str], peers: Collection[str] = ()
+) -> tuple[list[str], argparse.Namespace]:
+    """Read the command line of a benchmark of several sections: return those to run, and what else was given (quick, peers).
+
+    Sections of `peers` run when they are named, or with --peers.
+    """
+    known = [*sections, *peers]
+    parser = argparse.ArgumentParser(prog=prog, description=doc.splitlines()[0] if doc else None)
+    parser.add_argument("--only", metavar="SECTION,…", help=f"of {', '.join(known)}")
+    parser.add_argument(
+        "--quick", action="store_true", help="little of each, to see that all works: the figures mean nothing"
+    )
+    parser.add_argument(
+        "--peers", action="store_true", help="also other libraries, installed into .cache/peers"
+    )
+    given = parser.parse_args()
+    names = given.only.split(",") if given.only else [*sections, *(peers if given.peers else ())]
+    if unknown := [name for name in names if name not in known]:
+        parser.error(f"unknown section {unknown[0]}; known are {', '.join(known)}")
+    return names, given

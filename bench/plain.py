@@ -19,10 +19,11 @@ from tools.fetch_models import fetch_minilm
 class PlainLoop:
     """What a careful Python programmer writes without a database."""
 
-    def __init__(self) -> None:
+    def __init__(self, threads: int | None = None) -> None:
+        """Open the model on all cores, or on so many threads."""
         folder = fetch_minilm(MODEL)
         options = ort.SessionOptions()
-        options.intra_op_num_threads = len(os.sched_getaffinity(0))
+        options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
         options.inter_op_num_threads = 1
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         with TemporaryDirectory() as work:
@@ -48,3 +49,7 @@ class PlainLoop:
             feed = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
             vectors[rows] = self._session.run(None, {name: feed[name] for name in self._names})[0]
         return vectors
+
+    def lengths(self, texts: list[str]) -> list[int]:
+        """Return how many tokens the model reads of each text."""
+        return [len(encoding.ids) for encoding in self._tokenizer.encode_batch(texts)]

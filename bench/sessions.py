@@ -1,17 +1,27 @@
 """One shared model against one private copy a process: `make bench-sessions`.
 
 1, 2, 4, 16, 32 and 64 sessions insert rows with embeddings of texts of 101 to 6,543 characters, a row a statement. (a) Every
-session is a process with an ONNX Runtime session of its own; (b) the sessions call VECTOR_EMBEDDING. Beside them the bare
-library on the same threads with ideal batches. Memory is what the processes that hold the model have for themselves.
+session is a process with an ONNX Runtime session of its own; (b) the sessions call VECTOR_EMBEDDING of a model whose weights
+are mapped. Before and after each of these runs the bare library embeds the same texts on the same cores, in the best batches: the
+ratio is to the mean of the two, so that it does not follow what else the machine does. Memory is what the processes that hold the model
+have for themselves, and the mapped weights once: the most while they run, and what stays two seconds later.
+
+Latency under load is measured in several windows. Before each of them the same sessions find out how many rows a second they
+can reach just then, and ask for 70 % of it at random times: a call that had to wait for its session counts from when it was due.
+The last column but one is the median of the windows' ratios of p99 to p50. Much of it is chance: the last line is a calculation,
+what a queue without any overhead does to calls that come at random, with a server a core that is first come, first served.
 """
 
 from __future__ import annotations
 
+import heapq
 import multiprocessing
 import os
 import random
+import statistics
 import threading
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +33,19 @@ from bench.plain import PlainLoop
 from examples.stdlib_corpus import collect
 
 SESSIONS = (1, 2, 4, 16, 32, 64)
-SECONDS = 8
+SECONDS = 10
 SHORTEST, LONGEST = 101, 6543  # characters, as in Oracle's article
+BATCH_SIZES = (1, 2, 4, 16)
+SAMPLE = 48  # texts that the bare library embeds
+IDEAL_SECONDS = 3
 LOAD = 0.7  # of the throughput found, for the latency under load
+LOAD_SESSIONS = 16
+WINDOWS = 5
+WINDOW_SECONDS = 25  # about 350 calls on two cores, so that p99 is not the slowest one
+PROBE_SECONDS = 5
+SAMPLE_SECONDS = 0.5  # between looks at memory
+REST_SECONDS = 2  # after which an idle engine has given back what runs needed
+MAPPED = "/cache/mapped/"
 PRIVATE = ("Private_Clean:", "Private_Dirty:")
 Connection = psycopg.Connection[Any]
 
@@ -47,14 +67,58 @@ def private_megabytes(pids: list[int]) -> float:
     return sum(int(line.split()[1]) for line in lines if line.startswith(PRIVATE)) / 1024
 
 
-def ideal_rate(corpus: list[str]) -> float:
-    """Return texts a second of the bare library, with the best of a few batch sizes."""
-    loop, rates = PlainLoop(), []
-    for size in (4, 8, 16, 32):
-        started = time.perf_counter()
-        loop.embed(corpus, size)
-        rates.append(len(corpus) / (time.perf_counter() - started))
-    return max(rates)
+def copies_megabytes(pids: list[int]) -> float:
+    """Return what the engine's workers hold for themselves, and of the mapped weights their shares of the one copy, in MB."""
+    total = 0
+    for pid in pids:
+        mapped = False
+        for line in Path(f"/proc/{pid}/smaps").read_text().splitlines():
+            words = line.split()
+            if not words[0].endswith(":"):
+                mapped = MAPPED in line
+            elif line.startswith("Pss:" if mapped else PRIVATE):
+                total += int(words[1])
+    return total / 1024
+
+
+class Ideal:
+    """The bare library with the best of a few batch sizes, in one session on all cores or in a session a core."""
+
+    def __init__(self, corpus: list[str]) -> None:
+        cores = len(os.sched_getaffinity(0))
+        self._corpus = corpus[:SAMPLE]
+        ways = [[PlainLoop()], [PlainLoop(1) for _ in range(cores)]]
+        rates = {
+            (len(loops), size): self._rate(loops, size, IDEAL_SECONDS)
+            for loops in ways
+            for size in BATCH_SIZES
+        }
+        self.sessions, self.size = max(rates, key=lambda way: rates[way])
+        self._loops = next(loops for loops in ways if len(loops) == self.sessions)
+        self.rates: list[float] = []
+
+    def measure(self) -> float:
+        """Return texts a second just now."""
+        self.rates.append(self._rate(self._loops, self.size, IDEAL_SECONDS))
+        return self.rates[-1]
+
+    def lengths(self) -> list[int]:
+        """Return the number of tokens of each text."""
+        return self._loops[0].lengths(self._corpus)
+
+    def _rate(self, loops: list[PlainLoop], size: int, seconds: float) -> float:
+        done, started = 0, time.perf_counter()
+        while (passed := time.perf_counter() - started) < seconds:
+            threads = [
+                threading.Thread(target=loop.embed, args=(self._corpus[n :: len(loops)], size))
+                for n, loop in enumerate(loops)
+            ]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            done += len(self._corpus)
+        return done / passed
 
 
 def insert_for(seconds: float, session: Any, corpus: list[str], first: int, pause: float) -> list[float]:
@@ -73,14 +137,40 @@ def insert_for(seconds: float, session: Any, corpus: list[str], first: int, paus
     return latencies
 
 
-def shared(conninfo: str, corpus: list[str], count: int, pause: float = 0.0) -> list[float]:
-    """Run `count` sessions that use the engine."""
+@dataclass(frozen=True)
+class Outcome:
+    """What sessions did: the latency of each insert in ms, the seconds until the last had ended, MB while they ran."""
+
+    latencies: list[float]
+    seconds: float
+    memory: float
+
+    @property
+    def rate(self) -> float:
+        return len(self.latencies) / self.seconds
+
+    @property
+    def tail(self) -> float:
+        """How many times the median the slowest hundredth takes."""
+        return percentile(self.latencies, 0.99) / percentile(self.latencies, 0.5)
+
+
+def shared(
+    conninfo: str,
+    corpus: list[str],
+    count: int,
+    pids: list[int],
+    *,
+    seconds: float = SECONDS,
+    pause: float = 0.0,
+) -> Outcome:
+    """Run `count` sessions that use the engine, whose workers are `pids`; each waits for `pause` seconds on average."""
     found: list[list[float]] = [[] for _ in range(count)]
 
     def run(number: int) -> None:
         with psycopg.connect(conninfo, autocommit=True) as db:
             found[number] = insert_for(
-                SECONDS,
+                seconds,
                 lambda text: db.execute("INSERT INTO sink SELECT vector_embedding('minilm', %s)", (text,)),
                 corpus,
                 number,
@@ -88,11 +178,36 @@ def shared(conninfo: str, corpus: list[str], count: int, pause: float = 0.0) -> 
             )
 
     threads = [threading.Thread(target=run, args=(n,)) for n in range(count)]
+    started = time.perf_counter()
     for thread in threads:
         thread.start()
-    for thread in threads:
-        thread.join()
-    return [ms for part in found for ms in part]
+    samples = []
+    while alive := [thread for thread in threads if thread.is_alive()]:
+        samples.append(copies_megabytes(pids))
+        alive[0].join(SAMPLE_SECONDS)
+    return Outcome([ms for part in found for ms in part], time.perf_counter() - started, max(samples))
+
+
+def windows(conninfo: str, corpus: list[str], pids: list[int]) -> list[Outcome]:
+    """Run sessions that ask for LOAD of what they reach, in several windows."""
+    outcomes = []
+    for _ in range(WINDOWS):
+        reached = shared(conninfo, corpus, LOAD_SESSIONS, pids, seconds=PROBE_SECONDS).rate
+        pause = LOAD_SESSIONS / (LOAD * reached)
+        outcomes.append(shared(conninfo, corpus, LOAD_SESSIONS, pids, seconds=WINDOW_SECONDS, pause=pause))
+    return outcomes
+
+
+def queue_tail(lengths: list[int], servers: int, load: float = LOAD, calls: int = 200_000) -> float:
+    """Return p99 ÷ p50 of calls that come at random to so many servers; a call's length is what it takes of one server."""
+    chance = random.Random(0)
+    free, now, latencies = [0.0] * servers, 0.0, []
+    gap = statistics.mean(lengths) / servers / load
+    for _ in range(calls):
+        now += chance.expovariate(1 / gap)
+        heapq.heapreplace(free, end := max(now, free[0]) + chance.choice(lengths))
+        latencies.append(end - now)
+    return percentile(latencies, 0.99) / percentile(latencies, 0.5)
 
 
 def private_session(conninfo: str, corpus: list[str], number: int, signals: tuple[Any, Any, Any]) -> None:
@@ -112,8 +227,8 @@ def private_session(conninfo: str, corpus: list[str], number: int, signals: tupl
         go.wait()
 
 
-def private(conninfo: str, corpus: list[str], count: int) -> tuple[list[float], float]:
-    """Run `count` processes with a copy each; return latencies and their private memory in MB."""
+def private(conninfo: str, corpus: list[str], count: int) -> Outcome:
+    """Run `count` processes with a copy each; they keep the memory that they have reached."""
     context = multiprocessing.get_context("spawn")
     ready, go, answers = context.Semaphore(0), context.Barrier(count + 1), context.Queue()
     processes = [
@@ -125,21 +240,31 @@ def private(conninfo: str, corpus: list[str], count: int) -> tuple[list[float], 
     for _ in processes:
         ready.acquire()
     go.wait()
+    started = time.perf_counter()
     latencies = [ms for _ in processes for ms in answers.get()]
+    seconds = time.perf_counter() - started
     memory = private_megabytes([p.pid for p in processes if p.pid is not None])
     go.wait()
     for process in processes:
         process.join()
-    return latencies, memory
+    return Outcome(latencies, seconds, memory)
 
 
-def row_of(name: str, count: int, latencies: list[float], memory: float, ideal: float) -> list[Any]:
-    """One line of the table."""
-    rate = len(latencies) / SECONDS
+def row_of(name: str, count: int, outcomes: list[Outcome], rest: float, ideal: float) -> list[Any]:
+    """One line of the table: of what ran, the memory in MB that stays, and the rate of the bare library."""
+    latencies = [ms for outcome in outcomes for ms in outcome.latencies]
+    rate = len(latencies) / sum(outcome.seconds for outcome in outcomes)
     return [
         name, count, round(rate, 1), round(percentile(latencies, 0.5), 1), round(percentile(latencies, 0.99), 1),
-        round(memory), round(rate / ideal, 2),
+        round(max(outcome.memory for outcome in outcomes), 1), round(rest, 1),
+        round(statistics.median(outcome.tail for outcome in outcomes), 2), round(rate / ideal, 2),
     ]  # fmt: skip
+
+
+def rest_megabytes(pids: list[int]) -> float:
+    """Return what the engine's workers hold a while after their last run, in MB."""
+    time.sleep(REST_SECONDS)
+    return copies_megabytes(pids)
 
 
 def worker_pids(db: pythiadb.Connection) -> list[int]:
@@ -161,19 +286,41 @@ def main() -> None:
         assert db.server is not None
         conninfo = db.server.conninfo()
         db.execute("CREATE UNLOGGED TABLE sink (v vector(384))")
-        ideal = ideal_rate(corpus)
+        db.execute("CALL dbms_vector.inmemory_onnx_model('minilm', true)")
+        ideal = Ideal(corpus)
+        db.execute("SELECT vector_embedding('minilm', %s)", (corpus[0],))
+        pids = worker_pids(db)
         for count in SESSIONS:
-            latencies, memory = private(conninfo, corpus, count)
-            rows.append(row_of("a copy a process", count, latencies, memory, ideal))
-            latencies = shared(conninfo, corpus, count)
-            rows.append(row_of("Pythia", count, latencies, private_megabytes(worker_pids(db)), ideal))
-        pause = 16 / (LOAD * rows[-1][2])  # 16 sessions that together ask for 70 % of what was reached
-        latencies = shared(conninfo, corpus, 16, pause)
+            outcome = private(conninfo, corpus, count)
+            before = ideal.measure()
+            rows.append(row_of("a copy a process", count, [outcome], outcome.memory, before))
+            outcome = shared(conninfo, corpus, count, pids)
+            rest = rest_megabytes(pids)
+            rows.append(row_of("Pythia", count, [outcome], rest, (before + ideal.measure()) / 2))
+        before = ideal.measure()
+        loaded = windows(conninfo, corpus, pids)
+        rest = rest_megabytes(pids)
+        ideal_rate = (before + ideal.measure()) / 2
+        rows.append(row_of(f"Pythia at {LOAD:.0%} load", LOAD_SESSIONS, loaded, rest, ideal_rate))
+        tail = queue_tail(ideal.lengths(), facts["cores"])
         rows.append(
-            row_of(f"Pythia at {LOAD:.0%} load", 16, latencies, private_megabytes(worker_pids(db)), ideal)
+            [f"queue without overhead at {LOAD:.0%} load", "", "", "", "", "", "", round(tail, 2), ""]
         )
-    columns = ["way", "sessions", "rows/s", "p50 ms", "p99 ms", "private MB", "÷ ideal batches"]
-    report("sessions", columns, rows, {"ideal_rows_s": ideal}, facts)
+    columns = [
+        "way", "sessions", "rows/s", "p50 ms", "p99 ms", "MB running", "MB at rest", "p99 ÷ p50", "÷ ideal batches",
+    ]  # fmt: skip
+    report(
+        "sessions",
+        columns,
+        rows,
+        {
+            "ideal_rows_s": ideal.rates,
+            "ideal_batch": ideal.size,
+            "ideal_sessions": ideal.sessions,
+            "tails": [outcome.tail for outcome in loaded],
+        },
+        facts,
+    )
 
 
 if __name__ == "__main__":

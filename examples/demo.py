@@ -16,10 +16,9 @@ import psycopg.sql
 
 import pythiadb
 from examples.searches import SEARCHES, Search
-from examples.show import console, progress, show_sql, show_table, shown, step
+from examples.show import console, embed, show_sql, show_table, shown, step
 from examples.stdlib_corpus import collect
 from pythiadb.cli.display import print_error
-from pythiadb.cli.progress import execute_watched
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -121,14 +120,7 @@ def find_rows(db: pythiadb.Connection, limit: int | None) -> None:
 
 def embed_rows(db: pythiadb.Connection, directory: Path) -> None:
     """Move the rows that are new into their table and compute their vectors, in one statement."""
-
-    def second_connection() -> pythiadb.Connection:
-        return pythiadb.connect(directory, autocommit=True)
-
-    show_sql(EMBED)
-    with step("Embed the new rows", spinner=False) as facts:
-        cursor = execute_watched(db, EMBED, watcher=second_connection, report=progress())
-        facts.append(f"{cursor.rowcount:,} texts")
+    embed("Embed the new rows", db, directory, EMBED)
 
 
 def answer(db: pythiadb.Connection, number: int, search: Search) -> None:

@@ -1,13 +1,14 @@
-"""How the demonstration looks: steps, statements, tables, progress."""
+"""How the demonstrations look: steps, statements, tables, curves, progress."""
 
 from __future__ import annotations
 
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
+from typing import Any
 
 from rich import box
 from rich.console import Console
@@ -15,7 +16,8 @@ from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
 
-from pythiadb.cli.progress import Report, embedding_bar
+import pythiadb
+from pythiadb.cli.progress import Report, embedding_bar, execute_watched
 
 LINE_SECONDS = 3  # between two lines of progress where there is no terminal to draw a bar on
 WHOLE = ("name", "area", "items", "distance")  # columns that are not cut
@@ -50,7 +52,39 @@ def show_table(columns: list[str], rows: list[tuple[object, ...]]) -> None:
     console.print(table)
 
 
-def progress() -> AbstractContextManager[Report]:
+def show_pairs(titles: tuple[str, str], left: list[tuple[Any, ...]], right: list[tuple[Any, ...]]) -> None:
+    """Print two lists of (source, candidate, distance) beside each other; both have the sources in the same order."""
+    table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
+    for name in ("", titles[0], "", titles[1], ""):
+        table.add_column(name, no_wrap=True, min_width=5)
+    before = None
+    for (source, one, near), (_, other, far) in zip(left, right, strict=True):
+        if source != before is not None:
+            table.add_section()
+        table.add_row("" if source == before else source, one, f"{near:.3f}", other, f"{far:.3f}")
+        before = source
+    console.print(table)
+
+
+def curve(values: Sequence[float], top: float) -> str:
+    """Draw values from 0 to `top` as a line of bars."""
+    bars = "▁▂▃▄▅▆▇█"
+    return "".join(bars[min(len(bars) - 1, int(value / top * len(bars)))] for value in values)
+
+
+def embed(title: str, db: pythiadb.Connection, directory: Path, statement: str) -> None:
+    """Run a statement that embeds texts as one step, and show how far it is, which a second connection sees."""
+
+    def second_connection() -> pythiadb.Connection:
+        return pythiadb.connect(directory, autocommit=True)
+
+    show_sql(statement)
+    with step(title, spinner=False) as facts:
+        cursor = execute_watched(db, statement, watcher=second_connection, report=_progress())
+        facts.append(f"{cursor.rowcount:,} texts")
+
+
+def _progress() -> AbstractContextManager[Report]:
     """Show how many texts are embedded: a bar on a terminal, else a line every few seconds."""
     return embedding_bar() if sys.stderr.isatty() else nullcontext(_lines())
 

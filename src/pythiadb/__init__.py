@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from psycopg import Timestamp as Timestamp
     from psycopg import TimestampFromTicks as TimestampFromTicks
 
+    from pythiadb import recommend as recommend
     from pythiadb.errors import DatabaseError as DatabaseError
     from pythiadb.errors import DataError as DataError
     from pythiadb.errors import Error as Error
@@ -71,6 +72,8 @@ __all__ = [*_HOME, "apilevel", "paramstyle", "threadsafety"]  # noqa: PLE0604  (
 
 
 def __getattr__(name: str) -> Any:
+    if name == "recommend":
+        return importlib.import_module("pythiadb.recommend")
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(importlib.import_module(_HOME[name]), name)
@@ -79,4 +82,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return [*globals(), *_HOME]
+    return [*globals(), *_HOME, "recommend"]

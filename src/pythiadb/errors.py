@@ -58,16 +58,32 @@ class FeatureNotSupported(PythiaError, pg.FeatureNotSupported):
     sqlstate = "0A000"
 
 
+class UnsupportedPredicate(FeatureNotSupported):
+    """A filter that the columns of a vector index cannot answer exactly as PostgreSQL would."""
+
+
 class InvalidParameter(PythiaError, pg.InvalidParameterValue):
     """A value outside what an argument allows: a format, a metric, a metadata key."""
 
     sqlstate = "22023"
 
 
+class WrongObjectType(PythiaError, pg.WrongObjectType):
+    """An operator that the model's function does not serve, like CLUSTER_ID of a regression model."""
+
+    sqlstate = "42809"
+
+
 class InvalidModel(PythiaError, pg.DataException):
     """A model file that is refused: not ONNX, truncated, custom operators, paths that leave its folder."""
 
     sqlstate = "22X01"
+
+
+class InvalidRatings(PythiaError, pg.DataException):
+    """Ratings that nothing can be learned from: a missing column, no number, no id, none at all."""
+
+    sqlstate = "22000"
 
 
 class InvalidVector(PythiaError, pg.DataException):
@@ -82,6 +98,30 @@ class UndefinedModel(PythiaError, pg.UndefinedObject):
     sqlstate = "42704"
 
 
+class RunStopped(PythiaError, pg.QueryCanceled):
+    """A model in the middle of a run was told to stop: its time was up, or nobody waits for it any more."""
+
+    sqlstate = "57014"
+
+
+class UndefinedFile(PythiaError, pg.UndefinedFile):
+    """A file, of a model or of ratings, that is not where it was said to be."""
+
+    sqlstate = "58P01"
+
+
+class UnwritableFile(PythiaError, pg.IoError):
+    """A file that the system does not let us write: a full disk, a missing right."""
+
+    sqlstate = "58030"
+
+
+class TransferFailed(PythiaError, pg.IoError):
+    """A model file that could not be fetched: no connection, a refusal, a transfer that broke off."""
+
+    sqlstate = "58030"
+
+
 class EngineUnavailable(PythiaError, pg.OperationalError):
     """The engine cannot be reached, or it stopped during a call."""
 
@@ -92,6 +132,18 @@ class LimitExceeded(PythiaError, pg.ProgramLimitExceeded):
     """A bound of the engine: length of an input, length of a queue, memory, time."""
 
     sqlstate = "54000"
+
+
+class CorruptedIndex(PythiaError, pg.IndexCorrupted):
+    """Files of a vector index that are truncated, changed, half-written or of another format; they are built anew."""
+
+    sqlstate = "XX002"
+
+
+class OutOfMemory(PythiaError, pg.OutOfMemory):
+    """A run of a model needed more memory than its worker may have, or a vector index more than is left for all of them."""
+
+    sqlstate = "53200"
 
 
 class EngineFault(PythiaError, pg.OperationalError):
@@ -114,6 +166,7 @@ class SchemaVersionError(PythiaError, pg.OperationalError):
 
 __all__ = [
     "ClusterError",
+    "CorruptedIndex",
     "DataError",
     "DatabaseError",
     "EngineFault",
@@ -125,14 +178,21 @@ __all__ = [
     "InternalError",
     "InvalidModel",
     "InvalidParameter",
+    "InvalidRatings",
     "InvalidVector",
     "LimitExceeded",
     "NotSupportedError",
     "OperationalError",
+    "OutOfMemory",
     "ProgrammingError",
     "PythiaError",
+    "RunStopped",
     "SQLSyntaxError",
     "SchemaVersionError",
+    "TransferFailed",
+    "UndefinedFile",
     "UndefinedModel",
+    "UnwritableFile",
     "Warning",
+    "WrongObjectType",
 ]

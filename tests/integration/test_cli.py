@@ -13,42 +13,15 @@ from typing import Any
 
 import psycopg
 import pytest
-from click.testing import CliRunner, Result
+from command_line import ok, pythia
+from shop_models import recommender
 
 import pythiadb
-from pythiadb.cli import main
 from pythiadb.postgres import cluster, install
 from pythiadb.postgres.server import Server
-from tests.unit.models.small_models import bert_config, bert_weights, string_graph, write_folder
-
-
-def pythia(*arguments: str | Path, input: str | None = None) -> Result:
-    """Run a command in this process; anything but an orderly end is raised."""
-    result = CliRunner().invoke(main, [str(a) for a in arguments], input=input, catch_exceptions=False)
-    assert "Traceback" not in result.output
-    return result
-
-
-def ok(*arguments: str | Path, input: str | None = None) -> str:
-    """Run a command that succeeds and return its standard output."""
-    result = pythia(*arguments, input=input)
-    assert result.exit_code == 0, result.output
-    return result.stdout
-
-
-@pytest.fixture
-def data(db: pythiadb.Connection, shop: Path) -> tuple[str, str]:
-    """The options that name the test's database."""
-    return "--data", str(shop)
-
-
-@pytest.fixture
-def drop(db: pythiadb.Connection) -> Iterator[list[str]]:
-    """Models to drop afterwards."""
-    names: list[str] = []
-    yield names
-    for name in names:
-        db.execute("CALL dbms_vector.drop_onnx_model(%s, true)", (name,))
+from tests.unit.models.small_models import (
+    string_graph,
+)
 
 
 def test_help_and_version() -> None:
@@ -126,6 +99,23 @@ def test_a_target_is_needed_and_only_one() -> None:
     assert pythia("start", "--dsn", "postgresql://y").exit_code == 2
 
 
+def test_dsn_takes_no_directory(tmp_path: Path) -> None:
+    result = pythia("sql", "-c", "SELECT 1", "--dsn", tmp_path / "shop")
+    assert result.exit_code == 2
+    assert "A directory goes with --data." in result.stderr
+    assert not (tmp_path / "shop").exists()
+
+
+def test_directory_and_server_whose_names_look_alike(
+    db: pythiadb.Connection, shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """--data is always a directory, whatever its name; --dsn takes all that libpq does."""
+    monkeypatch.chdir(tmp_path)
+    Path("host=x").symlink_to(shop)
+    for target in (("--data", "host=x"), ("--dsn", f"host={db.info.host} user=postgres")):
+        assert json.loads(ok("sql", "--json", "-c", "SELECT 1 AS one", *target)) == [{"one": 1}]
+
+
 def test_target_from_the_environment(data: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHIA_DATA", data[1])
     assert json.loads(ok("sql", "--json", "-c", "SELECT 1 AS one")) == [{"one": 1}]
@@ -135,64 +125,6 @@ def test_server_that_is_not_there() -> None:
     result = pythia("sql", "--dsn", "postgresql:///x?host=/nonexistent", "-c", "SELECT 1")
     assert result.exit_code == 1
     assert result.stderr.startswith("ERROR:  ")
-
-
-# Models -------------------------------------------------------------------------------------------------------------------
-
-
-def test_models_from_load_to_drop(data: tuple[str, str], tmp_path: Path, drop: list[str]) -> None:
-    name = f"bert_{uuid.uuid4().hex[:8]}"
-    drop.append(name)
-    folder = write_folder(tmp_path / name, bert_config(), bert_weights())
-    assert ok("model", "load", folder, *data).startswith(f"loaded model {name}: 24 dimensions, ")
-    listed = {m["model"]: m for m in json.loads(ok("model", "list", "--json", *data))}
-    assert listed[name]["dimensions"] == 24
-    assert name in ok("model", "list", *data).replace("\n", "")
-    shown = json.loads(ok("model", "show", name, "--json", *data))
-    assert shown["attributes"] == ["DATA"]
-    assert "max_tokens" in ok("model", "show", name, *data)
-    again = pythia("model", "load", folder, *data)
-    assert again.exit_code == 1
-    assert again.stderr.splitlines()[0] == f'ERROR:  relation "{name}" already exists'
-    assert again.stderr.splitlines()[1].startswith("HINT:  CALL dbms_vector.drop_onnx_model")
-    assert ok("model", "drop", name, *data) == f"dropped model {name}\n"
-    for command in ("show", "drop"):
-        gone = pythia("model", command, name, *data)
-        assert gone.exit_code == 1
-        assert f'model "{name}" does not exist' in gone.stderr
-
-
-def test_onnx_file_with_metadata(data: tuple[str, str], tmp_path: Path, drop: list[str]) -> None:
-    drop.append("cli_animals")
-    path = tmp_path / "Cli-Animals.onnx"
-    path.write_bytes(string_graph(output="out").SerializeToString())
-    metadata = '{"function":"embedding","embeddingOutput":"out","input":{"input":["DATA"]}}'
-    assert "loaded model cli_animals: 3 dimensions" in ok(
-        "model", "load", path, "--metadata", metadata, *data
-    )
-    rows = json.loads(
-        ok("sql", "--json", "-c", "SELECT VECTOR_EMBEDDING(cli_animals USING 'dog' AS data) AS v", *data)
-    )
-    assert rows == [{"v": [0, 1, 0]}]
-
-
-@pytest.mark.parametrize("metadata", ["{", "[]", '{"function": "embeding"}'])
-def test_metadata_that_are_wrong(data: tuple[str, str], tmp_path: Path, metadata: str) -> None:
-    path = tmp_path / "animals.onnx"
-    path.write_bytes(string_graph().SerializeToString())
-    result = pythia("model", "load", path, "--name", "cli_bad", "--metadata", metadata, *data)
-    assert result.exit_code in (1, 2)
-    assert re.search("metadata|embeding", result.stderr)
-
-
-def test_missing_and_bad_files(data: tuple[str, str], tmp_path: Path) -> None:
-    missing = pythia("model", "load", tmp_path / "nowhere", *data)
-    assert missing.exit_code == 1
-    assert "does not exist" in missing.stderr
-    (tmp_path / "bad.onnx").write_text("no model")
-    bad = pythia("model", "load", tmp_path / "bad.onnx", *data)
-    assert bad.exit_code == 1
-    assert bad.stderr.startswith('ERROR:  "bad.onnx" is not an ONNX model\nDETAIL:  ')
 
 
 # SQL ----------------------------------------------------------------------------------------------------------------------
@@ -263,14 +195,34 @@ def test_long_statement_with_progress(data: tuple[str, str]) -> None:
 # Doctor, engine -----------------------------------------------------------------------------------------------------------
 
 
-def test_doctor_finds_nothing_wrong(data: tuple[str, str]) -> None:
+def test_doctor_finds_nothing_wrong(data: tuple[str, str], db: pythiadb.Connection) -> None:
+    db.execute("SELECT pythia.remove_orphaned_models()")  # of schemas that other tests have dropped
     findings = {f["check"]: f for f in json.loads(ok("doctor", "--json", *data))}
-    assert {f["state"] for f in findings.values()} == {"ok"}
+    assert [finding for finding in findings.values() if finding["state"] != "ok"] == []
     assert {"python", "postgresql programs", "disk", "connection", "schema", "dblink", "engine"} <= set(
         findings
     )
     assert "384 dimensions" in findings["model minilm"]["text"]
     assert "model minilm" in ok("doctor", *data)
+
+
+def test_doctor_tries_models_of_texts_and_passes_over_what_was_dropped(
+    data: tuple[str, str], db: pythiadb.Connection
+) -> None:
+    load = "CALL dbms_vector.load_onnx_model(:1, :2, :3)"
+    words = '{"function": "embedding", "input": {"input": ["WORDS"]}}'
+    for name in ("animals", "gone"):
+        db.execute(load, (name, string_graph().SerializeToString(), words))
+    rating = '{"function": "regression", "input": {"user_input": ["U"], "movie_input": ["M"]}}'
+    db.execute(load, ("taste", recommender(), rating))
+    db.execute("DROP VIEW gone")
+    findings = {f["check"]: f for f in json.loads(ok("doctor", "--json", *data))}
+    schema = db.execute("SELECT current_schema()").fetchone()
+    assert schema is not None
+    assert findings[f"model {schema[0]}.animals"]["text"].startswith("3 dimensions in")
+    assert findings[f"model {schema[0]}.taste"]["text"] == "regression, not tried"
+    assert findings["orphaned models"]["state"] == "warning"
+    assert not any("gone" in name for name in findings)
 
 
 def test_doctor_without_a_model(make_directory: Callable[[], Path]) -> None:

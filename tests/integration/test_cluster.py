@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from background import wait_until
 
 import pythiadb
 from pythiadb.errors import ClusterError
@@ -29,13 +30,6 @@ def run_python(code: str, *arguments: str, user: int | None = None) -> subproces
         [sys.executable, "-c", textwrap.dedent(code), *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         stdin=subprocess.PIPE, text=True, user=user, cwd="/",
     )  # fmt: skip
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "timed out"
-        time.sleep(0.05)
 
 
 HOLD = """
@@ -130,6 +124,28 @@ def kill_server(server: Server) -> None:
     for process in [psutil.Process(pid), *psutil.Process(pid).children()]:
         process.kill()
     wait_until(lambda: server.pid() is None)
+
+
+def test_killed_server_that_nobody_buries_is_started_again(make_directory: MakeDirectory) -> None:
+    """As in a container whose first process does not: the number stands for ever, and PostgreSQL takes it for alive."""
+    script = run_python(
+        """
+        import ctypes, sys, psutil, pythiadb
+        ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # orphans become children of this process, which does not wait for them
+        with pythiadb.connect(sys.argv[1]) as db:
+            pid = db.server.pid()
+            for process in [psutil.Process(pid), *psutil.Process(pid).children()]:
+                process.kill()
+            while psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+                pass
+            with pythiadb.connect(sys.argv[1]) as other:  # while this process still holds the database
+                print(other.execute("SELECT 1").fetchone()[0], psutil.Process(pid).status(), flush=True)
+        """,
+        str(make_directory() / "shop"),
+    )
+    assert first_line(script) == "1 zombie"
+    script.communicate(timeout=60)
+    assert script.returncode == 0
 
 
 def test_directory_of_another_major_version_is_refused(make_directory: MakeDirectory) -> None:

@@ -12,7 +12,7 @@ import pytest
 from tokenizers import Tokenizer
 
 import pythiadb
-from pythiadb.models.loading import read_package
+from pythiadb.models.loading import read_packages
 
 TEXTS = [
     "The notebook restarts by itself a few minutes after the fan spins up",
@@ -26,7 +26,7 @@ TEXTS = [
 @pytest.fixture(scope="session")
 def bare(minilm_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarray]:
     """Embeddings by onnxruntime and tokenizers alone, one text at a time."""
-    package = read_package(minilm_folder, tmp_path_factory.mktemp("bare"), None)
+    package = read_packages(minilm_folder, tmp_path_factory.mktemp("bare"))[""]
     session = ort.InferenceSession(package.files["model.onnx"])
     tokenizer = Tokenizer.from_file(str(minilm_folder / "tokenizer.json"))
     tokenizer.no_padding()
@@ -147,7 +147,7 @@ def test_question_is_embedded_once_a_statement(texts: pythiadb.Connection) -> No
     def calls() -> int:
         row = texts.execute("SELECT pythia.engine_status()").fetchone()
         assert row is not None
-        return sum(m["texts"] for w in row[0]["workers"] for m in w["models"])
+        return sum(m["rows"] for w in row[0]["workers"] for m in w["models"])
 
     texts.execute(f"UPDATE t SET v = {EMBED}")
     wait_for_status(texts)

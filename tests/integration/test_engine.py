@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -15,11 +16,14 @@ from typing import Any
 import orjson
 import psycopg
 import pytest
+from background import in_background, wait_until
 
 import pythiadb
 from pythiadb.engine import protocol
+from pythiadb.engine.limits import MOST_FILES
 from pythiadb.postgres import cluster
 from pythiadb.postgres.layout import Layout
+from tests.integration.databases import own_database
 
 LONG = "SELECT count(*) FROM vector_embedding_batch('minilm', ARRAY(SELECT repeat('text ' || i || ' ', 60) FROM generate_series(1, 400) i))"
 EMBED = "SELECT vector_dims(vector_embedding('minilm', 'a'))"
@@ -36,33 +40,11 @@ def worker_pid(db: pythiadb.Connection) -> int:
     return int(status(db)["workers"][0]["pid"])
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "timed out"
-        time.sleep(0.05)
-
-
 @pytest.fixture
 def other(shop: Path) -> Iterator[pythiadb.Connection]:
     """A second session."""
     with pythiadb.connect(shop, autocommit=True) as connection:
         yield connection
-
-
-def in_background(action: Callable[[], Any]) -> tuple[threading.Thread, list[Any]]:
-    """Run in a thread; the list gets the result or the exception."""
-    outcome: list[Any] = []
-
-    def work() -> None:
-        try:
-            outcome.append(action())
-        except Exception as error:
-            outcome.append(error)
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    return thread, outcome
 
 
 def test_worker_killed_between_calls_is_not_noticed(db: pythiadb.Connection) -> None:
@@ -81,6 +63,31 @@ def test_worker_killed_in_a_call_is_not_noticed(db: pythiadb.Connection, other: 
     os.kill(pid, signal.SIGKILL)
     thread.join()
     assert outcome == [(400,)]
+
+
+def test_kills_in_a_row_are_not_noticed(db: pythiadb.Connection, shop: Path) -> None:
+    """Sessions that connect while a worker is dying are served by its successor."""
+    over = threading.Event()
+
+    def embed_all_the_time() -> int:
+        calls = 0
+        with pythiadb.connect(shop, autocommit=True) as session:
+            session.execute("SET search_path = public, pythia")
+            while not over.is_set():
+                assert session.execute(EMBED).fetchone() == (384,)
+                calls += 1
+        return calls
+
+    sessions = [in_background(embed_all_the_time) for _ in range(4)]
+    for _ in range(4):
+        time.sleep(1.2)
+        os.kill(worker_pid(db), signal.SIGKILL)
+    over.set()
+    for thread, _ in sessions:
+        thread.join()
+    assert all(isinstance(outcome[0], int) and outcome[0] > 10 for _, outcome in sessions), [
+        o for _, o in sessions
+    ]
 
 
 def test_whole_engine_killed_is_started_again_by_the_session(db: pythiadb.Connection, shop: Path) -> None:
@@ -125,6 +132,19 @@ def test_cancelled_call_ends_at_once_and_leaves_the_session_usable(
     wait_until(lambda: not any(w["running"] for w in status(other)["workers"]), 10)
     db.execute("RESET statement_timeout")
     assert db.execute(EMBED).fetchone() == (384,)
+
+
+def test_engine_opens_as_many_files_as_the_system_lets_it() -> None:
+    """Each file of an index takes a descriptor; what a shell hands on is often 1,024."""
+    least, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(least, 1024), most))
+    try:
+        with own_database() as (_, db):
+            limits = Path(f"/proc/{worker_pid(db)}/limits").read_text()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (least, most))
+    (line,) = [line for line in limits.splitlines() if line.startswith("Max open files")]
+    assert int(line.split()[3]) == min(most, MOST_FILES)
 
 
 def test_restart_in_order(db: pythiadb.Connection, shop: Path) -> None:
@@ -182,6 +202,23 @@ def test_log_has_one_event_a_call(db: pythiadb.Connection, shop: Path) -> None:
     assert event["db"] == "postgres"
     assert event["sqlstate"] is None
     assert event["ms"] > 0
+
+
+def test_a_batch_is_one_call(shop: Path) -> None:
+    """Also in a new session, whose first statements are planned with the values of their parameters."""
+    with pythiadb.connect(shop, autocommit=True) as db:
+        for _ in range(3):
+            db.execute("SELECT count(*) FROM pythia.vector_embedding_batch('minilm', ARRAY['a', 'b'])")
+        backend = db.info.backend_pid
+
+        def calls() -> int:
+            lines = map(orjson.loads, (shop / "log" / "engine.jsonl").read_bytes().splitlines())
+            return sum(e.get("backend") == backend and e.get("verb") == "embed" for e in lines)
+
+        wait_until(lambda: calls() >= 3)
+        db.execute(EMBED)  # its line comes after all others
+        wait_until(lambda: calls() >= 4)
+        assert calls() == 4
 
 
 # Strangers ----------------------------------------------------------------------------------------------------------------

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime as ort
 import psycopg
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import numpy_helper
+from skl2onnx import to_onnx
+from sklearn.linear_model import LogisticRegression
 
 import pythiadb
+from tests.integration.fetching_calls import ANIMALS
+from tests.integration.model_loading import DEFAULT, embed, load, traces
 from tests.unit.models.small_models import bert_config, bert_weights, string_graph, write_folder
 
-DEFAULT = '{"function":"embedding","embeddingOutput":"embedding","input":{"input":["DATA"]}}'
-ANIMALS = string_graph().SerializeToString()  # one dimension each for cat, dog and fish
 CORPUS = [
     "the cat sits on the mat",
     "dogs and cats are animals",
@@ -27,48 +28,6 @@ CORPUS = [
     "the central bank raised interest rates",
     "a dog chased the cat",
 ]
-
-
-def traces(db: pythiadb.Connection) -> tuple[Any, ...]:
-    """Everything that a load leaves in the database: rows, files, chunks, views."""
-    row = db.execute(
-        "SELECT (SELECT count(*) FROM pythia.model), (SELECT count(*) FROM pythia.model_file), "
-        "(SELECT count(*) FROM pythia.model_chunk), (SELECT count(*) FROM pg_class WHERE relkind = 'v')"
-    ).fetchone()
-    assert row is not None
-    return tuple(row)
-
-
-@pytest.fixture
-def clean(db: pythiadb.Connection) -> Iterator[pythiadb.Connection]:
-    """A connection whose leftover models are removed afterwards, so that tests may count."""
-    db.execute("SELECT pythia.remove_orphaned_models()")
-    yield db
-    if not db.closed:
-        db.rollback()
-        schema = db.execute("SELECT current_schema()").fetchone()
-        db.execute(f"DROP SCHEMA {schema[0]} CASCADE; CREATE SCHEMA {schema[0]}".encode())  # type: ignore[index]
-        db.execute("SELECT pythia.remove_orphaned_models()")
-
-
-def load(db: pythiadb.Connection, name: str, data: bytes = ANIMALS, metadata: str = DEFAULT) -> None:
-    db.execute("CALL dbms_vector.load_onnx_model(%s, %s::bytea, %s::jsonb)", (name, data, metadata))
-
-
-def embed(db: pythiadb.Connection, model: str, text: str) -> list[float]:
-    row = db.execute("SELECT vector_embedding(%s::regclass, %s)", (model, text)).fetchone()
-    assert row is not None
-    found: list[float] = row[0].tolist()
-    return found
-
-
-@pytest.fixture
-def folder(make_directory: Callable[[], Path], clean: pythiadb.Connection) -> Path:
-    """A folder of the server with animals.onnx in it, known as MODEL_DIR."""
-    path = make_directory()
-    (path / "animals.onnx").write_bytes(ANIMALS)
-    clean.execute("CALL pythia.create_directory('MODEL_DIR', %s)", (str(path),))
-    return path
 
 
 # Loading ------------------------------------------------------------------------------------------------------------------
@@ -107,7 +66,7 @@ def test_scikit_learn_pipeline_gives_scikit_learns_vectors(clean: pythiadb.Conne
     np.testing.assert_allclose(found, bare, atol=1e-6)
 
 
-def test_file_of_a_named_directory(clean: pythiadb.Connection, folder: Path) -> None:
+def test_file_of_a_named_directory(clean: pythiadb.Connection, model_dir: Path) -> None:
     clean.execute("CALL dbms_vector.load_onnx_model('MODEL_DIR', 'animals.onnx', 'animals')")
     assert embed(clean, "animals", "dog") == [0, 1, 0]
     clean.execute("CALL dbms_vector.load_onnx_model('model_dir', 'animals.onnx', 'again')")
@@ -136,19 +95,37 @@ def test_oracles_call_loads_a_file(
 
 
 @pytest.mark.parametrize("name", ["../secret", "a/../../secret", "/etc/passwd", "..", "sub/.."])
-def test_file_names_cannot_leave_their_directory(clean: pythiadb.Connection, folder: Path, name: str) -> None:
+def test_file_names_cannot_leave_their_directory(
+    clean: pythiadb.Connection, model_dir: Path, name: str
+) -> None:
     before = traces(clean)
     with pytest.raises(psycopg.errors.InvalidParameterValue, match="leaves its directory"):
         clean.execute("CALL dbms_vector.load_onnx_model('MODEL_DIR', %s, 'x')", (name,))
     assert traces(clean) == before
 
 
-def test_unknown_directory_and_missing_file(clean: pythiadb.Connection, folder: Path) -> None:
+def test_unknown_directory_and_missing_file(clean: pythiadb.Connection, model_dir: Path) -> None:
     with pytest.raises(psycopg.errors.UndefinedObject, match='directory "nowhere" does not exist') as caught:
         clean.execute("CALL dbms_vector.load_onnx_model('nowhere', 'animals.onnx', 'x')")
     assert "create_directory" in str(caught.value.diag.message_hint)
     with pytest.raises(psycopg.errors.UndefinedFile, match=r"missing\.onnx"):
         clean.execute("CALL dbms_vector.load_onnx_model('MODEL_DIR', 'missing.onnx', 'x')")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "load_onnx_model('x', NULL::bytea)",
+        "import_onnx_model('x', NULL::bytea)",
+        "load_onnx_model('MODEL_DIR', NULL, 'x')",
+        "load_onnx_model_cloud('x', NULL, NULL)",
+    ],
+)
+def test_null_is_refused(clean: pythiadb.Connection, model_dir: Path, arguments: str) -> None:
+    before = traces(clean)
+    with pytest.raises(psycopg.errors.NullValueNotAllowed, match="must not be null"):
+        clean.execute(f"CALL dbms_vector.{arguments}".encode())
+    assert traces(clean) == before
 
 
 # Names --------------------------------------------------------------------------------------------------------------------
@@ -226,123 +203,6 @@ def test_attribute_is_named_after_the_tensor_without_an_input_map(clean: pythiad
     with pytest.raises(psycopg.errors.UndefinedColumn, match='no attribute "DATA"') as caught:
         clean.execute("SELECT VECTOR_EMBEDDING(animals USING 'cat' AS data)")
     assert caught.value.diag.message_hint == 'Its attribute is "input".'
-
-
-# Bad files ----------------------------------------------------------------------------------------------------------------
-
-
-def custom_operator() -> bytes:
-    model = string_graph()
-    model.graph.node[-1].domain = "evil.example"
-    model.opset_import.append(helper.make_opsetid("evil.example", 1))
-    return bytes(model.SerializeToString())
-
-
-def external(location: str) -> bytes:
-    """Return a graph one of whose weights lies in another file."""
-    model = string_graph()
-    weight = numpy_helper.from_array(np.zeros(16, np.float32), "weight")
-    weight.ClearField("raw_data")
-    weight.data_location = TensorProto.EXTERNAL
-    weight.external_data.add(key="location", value=location)
-    model.graph.initializer.append(weight)
-    return bytes(model.SerializeToString())
-
-
-def fails_when_run() -> bytes:
-    """Return a graph that ONNX Runtime opens and that fails on every input."""
-    model = string_graph()
-    model.graph.initializer.append(numpy_helper.from_array(np.array([7, 7], np.int64), "seven"))
-    model.graph.node.insert(0, helper.make_node("Reshape", ["input", "seven"], ["unused"]))
-    model.graph.node[1].input[0] = "unused"
-    return bytes(model.SerializeToString())
-
-
-BAD = {
-    "empty": (b"", "empty"),
-    "text": (b"hello, I am a model " * 50, "is not an ONNX model"),
-    "truncated": (ANIMALS[: len(ANIMALS) // 2], "is not an ONNX model"),
-    "custom operator": (custom_operator(), 'custom operator "Cast" of domain "evil.example"'),
-    "external data elsewhere": (external("../../secret"), "outside the model folder"),
-    "external data absolute": (external("/etc/passwd"), "outside the model folder"),
-    "external data missing": (external("weights.bin"), "is missing"),
-    "no embedding": (string_graph(kind=TensorProto.INT64).SerializeToString(), "floating-point"),
-    "fails when run": (fails_when_run(), "model"),
-}
-
-
-@pytest.mark.parametrize("case", BAD)
-@pytest.mark.parametrize("by", ["bytes", "file"])
-def test_bad_file_is_named_and_leaves_no_trace(
-    clean: pythiadb.Connection, folder: Path, case: str, by: str
-) -> None:
-    data, message = BAD[case]
-    before = traces(clean)
-    with pytest.raises(psycopg.DatabaseError, match=message) as caught:
-        if by == "bytes":
-            load(clean, "bad", data)
-        else:
-            (folder / "bad.onnx").write_bytes(data)
-            clean.execute("CALL dbms_vector.load_onnx_model('MODEL_DIR', 'bad.onnx', 'bad')")
-    assert caught.value.sqlstate not in (None, "XX000", "58X02"), "an internal error is no answer"
-    assert traces(clean) == before
-    assert embed(clean, "public.minilm", "still there")
-
-
-def test_result_that_is_no_number_fails_its_call_only(clean: pythiadb.Connection) -> None:
-    """The square root of -1 for known animals, 0 for all others: the engine goes on."""
-    model = string_graph()
-    model.graph.node.append(helper.make_node("Neg", ["embedding"], ["negative"]))
-    model.graph.node.append(helper.make_node("Sqrt", ["negative"], ["root"]))
-    model.graph.output.append(helper.make_tensor_value_info("root", TensorProto.FLOAT, ["batch", 3]))
-    metadata = '{"function":"embedding","embeddingOutput":"root","input":{"input":["DATA"]}}'
-    load(clean, "roots", model.SerializeToString(), metadata)
-    clean.execute("SET statement_timeout = '10s'")
-    with pytest.raises(psycopg.DataError, match="NaN"):
-        embed(clean, "roots", "cat")
-    assert np.abs(embed(clean, "roots", "unknown")).tolist() == [0, 0, 0]
-    assert embed(clean, "public.minilm", "still there")
-
-
-@pytest.mark.parametrize(
-    ("metadata", "message"),
-    [
-        ("[]", "metadata"),
-        ('{"function":"embeding"}', "embeding"),
-        ('{"function":"embedding","input":{"nosuch":["DATA"]}}', "nosuch"),
-        ('{"function":"embedding","embeddingOutput":"nosuch"}', "nosuch"),
-        (None, "metadata"),
-    ],
-)
-def test_metadata_that_do_not_fit_are_refused(
-    clean: pythiadb.Connection, metadata: Any, message: str
-) -> None:
-    before = traces(clean)
-    with pytest.raises(psycopg.DatabaseError, match=message) as caught:
-        load(clean, "bad", metadata=metadata)
-    assert caught.value.sqlstate not in ("XX000", "58X02")
-    assert traces(clean) == before
-
-
-def test_failed_load_aborts_only_its_transaction(clean: pythiadb.Connection) -> None:
-    before = traces(clean)
-    with pytest.raises(psycopg.DataError), clean.transaction():
-        load(clean, "good")
-        load(clean, "bad", b"no model")
-    assert traces(clean) == before
-    load(clean, "good")
-    assert embed(clean, "good", "cat") == [1, 0, 0]
-
-
-def test_folder_without_tokenizer_is_refused(clean: pythiadb.Connection, tmp_path: Path) -> None:
-    source = write_folder(tmp_path / "bert", bert_config(), bert_weights())
-    (source / "tokenizer.json").unlink()
-    before = traces(clean)
-    with pytest.raises(pythiadb.Error, match=r"tokenizer\.json"):
-        pythiadb.load_model(clean, source, "bert")
-    with pytest.raises(pythiadb.Error, match="does not exist"):
-        pythiadb.load_model(clean, tmp_path / "nowhere", "bert")
-    assert traces(clean) == before
 
 
 # Files ------------------------------------------------------------------------------------------------------------------
@@ -436,11 +296,11 @@ def test_user_mining_models_has_oracles_columns(clean: pythiadb.Connection) -> N
     assert cursor.description is not None
     assert [c.name for c in cursor.description] == [
         "model_name", "mining_function", "algorithm", "algorithm_type", "creation_date", "build_duration",
-        "model_size", "partitioned", "comments",
+        "model_size", "partitioned", "comments", "external_data", "inmemory",
     ]  # fmt: skip
     animals, mixed = cursor.fetchall()
     assert animals[:4] == ("ANIMALS", "EMBEDDING", "ONNX", "NATIVE")
-    assert animals[6:] == (len(ANIMALS), "NO", "cats and dogs")
+    assert animals[6:] == (len(ANIMALS), "NO", "cats and dogs", "NO", "NO")
     assert mixed[0] == "Mixed"
 
 
@@ -460,3 +320,27 @@ def test_onnx_file_from_the_client(clean: pythiadb.Connection, tmp_path: Path) -
     pythiadb.load_model(clean, path, "animals", progress=lambda *numbers: seen.append(numbers))
     assert seen[-1] == (path.stat().st_size, path.stat().st_size)
     assert embed(clean, "animals", "fish") == [0, 0, 1]
+
+
+def test_a_default_export_of_scikit_learn_loads_from_sql(db: pythiadb.Connection) -> None:
+    """Its ZipMap makes a list of maps; the graph that is stored has the tensors behind it."""
+    values = np.random.default_rng(5).normal(size=(120, 3)).astype(np.float32)
+    labels = np.where(values[:, 0] > 0.3, "high", np.where(values[:, 1] > 0, "middle", "low"))
+    classifier = LogisticRegression().fit(values, labels)
+    export = to_onnx(classifier, values[:1])
+    assert [o.type.WhichOneof("value") for o in export.graph.output] == ["tensor_type", "sequence_type"]
+    metadata = {"function": "classification", "input": {"X": ["A", "B", "C"]}}
+    db.execute(
+        "CALL dbms_vector.load_onnx_model('levels', :graph, :metadata)",
+        (export.SerializeToString(), json.dumps(metadata)),
+    )
+    db.execute("CREATE TABLE points (id int, a real, b real, c real)")
+    with db.cursor() as cursor, cursor.copy("COPY points FROM STDIN") as copy:
+        for number, row in enumerate(values.tolist()):
+            copy.write_row([number, *row])
+    rows = db.execute(
+        "SELECT PREDICTION(levels USING *), PREDICTION_PROBABILITY(levels, 'low' USING *) FROM points ORDER BY id"
+    ).fetchall()
+    assert [row[0] for row in rows] == classifier.predict(values).tolist()
+    truth = classifier.predict_proba(values)[:, list(classifier.classes_).index("low")]
+    np.testing.assert_allclose([row[1] for row in rows], truth, atol=1e-5)

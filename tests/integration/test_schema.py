@@ -3,87 +3,28 @@
 from __future__ import annotations
 
 import hashlib
-import re
-import subprocess
+import json
 import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import onnxruntime as ort
 import psycopg
 import pytest
+from databases import connect, dumped, ours, url
+from psycopg.types.json import Jsonb
 
 import pythiadb
 from pythiadb.errors import SchemaVersionError
 from pythiadb.postgres import install
-from pythiadb.postgres.binaries import program
 from pythiadb.postgres.server import Server
-from tests.unit.models.small_models import string_graph
+from tests.unit.models.small_models import HIDDEN, VOCABULARY, string_graph, token_graph, write_tokenizer
 
 FROZEN = Path(__file__).with_name("frozen_migrations.txt")
 SCHEMA_FOLDER = Path(install.__file__).parents[1] / "schema"
-
-
-@pytest.fixture
-def server(db: pythiadb.Connection) -> Server:
-    assert db.server is not None
-    return db.server
-
-
-@pytest.fixture
-def make_database(server: Server) -> Iterator[Callable[..., str]]:
-    """Make empty databases on the test server; returns their connection strings."""
-    made: list[str] = []
-
-    def make(options: str = "") -> str:
-        name = f"test_{uuid.uuid4().hex[:12]}"
-        with psycopg.connect(server.conninfo(), autocommit=True) as connection:
-            connection.execute(f"CREATE DATABASE {name} TEMPLATE template0 {options}".encode())
-        made.append(name)
-        return server.conninfo(name)
-
-    yield make
-    with psycopg.connect(server.conninfo(), autocommit=True) as connection:
-        for name in made:
-            connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
-
-
-def connect(conninfo: str) -> psycopg.Connection[Any]:
-    return psycopg.connect(conninfo, autocommit=True)
-
-
-def url(conninfo: str) -> str:
-    """Return a connection string as the URL that pythiadb.connect takes."""
-    parts = dict(pair.split("=", 1) for pair in conninfo.split())
-    return f"postgresql://{parts['user']}@/{parts['dbname']}?host={parts['host']}&port={parts['port']}"
-
-
-def run(name: str, conninfo: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run pg_dump or pg_restore."""
-    return subprocess.run(
-        [program(name), "-d", conninfo, *arguments], capture_output=True, text=True, check=False
-    )
-
-
-def dumped(conninfo: str) -> str:
-    """Return the whole schema as pg_dump writes it, without the dump's own random key."""
-    done = run("pg_dump", conninfo, "--schema-only")
-    assert done.returncode == 0, done.stderr
-    return re.sub(r"^\\(un)?restrict .*\n", "", done.stdout, flags=re.MULTILINE)
-
-
-def ours(connection: psycopg.Connection[Any]) -> tuple[Any, ...]:
-    """Return what an install leaves: schemas, extensions, settings of the database."""
-    return tuple(
-        connection.execute(
-            "SELECT (SELECT array_agg(nspname::text ORDER BY 1) FROM pg_namespace WHERE nspname !~ '^pg_'), "
-            "(SELECT array_agg(extname::text ORDER BY 1) FROM pg_extension), "
-            "(SELECT setconfig FROM pg_db_role_setting s JOIN pg_database d ON d.oid = setdatabase "
-            "WHERE datname = current_database())"
-        ).fetchone()
-        or ()
-    )
 
 
 # Versions -----------------------------------------------------------------------------------------------------------------
@@ -104,6 +45,102 @@ def test_upgrade_from_every_version_equals_a_fresh_install(
     with connect(fresh) as connection:
         assert install.install(connection)
     assert dumped(old) == dumped(fresh)
+
+
+# What version 2 had: the view that every model's own view reads, and what a load wrote for an embedding of texts.
+VERSION_2 = """
+CREATE VIEW pythia.model_details WITH (security_invoker = true) AS
+SELECT m.id, m.relation::text AS model_name, m.function, (m.spec ->> 'dimensions')::integer AS dimensions,
+       (m.spec ->> 'max_tokens')::integer AS max_tokens, m.spec -> 'attributes' AS attributes, m.size AS model_size,
+       m.created_at, m.metadata, m.facts
+FROM pythia.model m;
+GRANT USAGE ON SCHEMA pythia TO PUBLIC;
+GRANT SELECT ON pythia.model, pythia.model_details TO PUBLIC;
+"""
+OLD_MODEL = """
+WITH made AS (
+    INSERT INTO pythia.model (loaded_by, function, package, spec, metadata, facts, size)
+    VALUES ('postgres', 'embedding', %(package)s, %(spec)s, '{{"function": "embedding"}}', '{{"graph_name": "old", "inputs": [], "outputs": []}}', %(size)s)
+    RETURNING id)
+INSERT INTO pythia.model_file SELECT id, f.name, f.sha256, f.size FROM made, jsonb_to_recordset(%(files)s::jsonb) AS f(name text, sha256 text, size bigint);
+CREATE VIEW public.{name} AS SELECT * FROM pythia.model_details WHERE id = {id};
+UPDATE pythia.model SET relation = 'public.{name}' WHERE id = {id};
+"""
+FORMAT_1 = {"format": 1, "function": "embedding", "graph": "model.onnx"}
+
+
+def write_old_model(
+    connection: psycopg.Connection[Any], name: str, number: int, spec: dict[str, Any], files: dict[str, bytes]
+) -> None:
+    """Write a model of format 1 into a schema of version 2, as that version's load did."""
+    entries = []
+    for file, data in files.items():
+        digest = hashlib.sha256(data).hexdigest()
+        entries.append({"name": file, "sha256": digest, "size": len(data)})
+        connection.execute("INSERT INTO pythia.model_chunk VALUES (%s, 0, %s)", (digest, data))
+    package = hashlib.sha256(json.dumps([spec, entries]).encode()).hexdigest()
+    size = sum(map(len, files.values()))
+    values = {"spec": Jsonb(spec), "files": Jsonb(entries), "package": package, "size": size}
+    psycopg.ClientCursor(connection).execute(OLD_MODEL.format(name=name, id=number).encode(), values)
+
+
+def test_models_of_version_2_score_after_the_upgrade(
+    make_database: Callable[..., str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """One model that takes strings and one with a tokenizer; grants and numbers stay, detail views come."""
+    conninfo = make_database()
+    tokenizer = write_tokenizer(tmp_path).read_bytes()
+    lookup = token_graph(pooled=True)
+    role = f"reader_{uuid.uuid4().hex[:8]}"
+    with connect(conninfo) as connection:
+        with monkeypatch.context() as patch:
+            patch.setattr(install, "definitions", lambda: [])
+            install.install(connection, up_to=2)
+        connection.execute(VERSION_2)
+        strings = {**FORMAT_1, "inputs": ["input"], "output": "embedding", "attributes": ["DATA"]}
+        tokens = {
+            **FORMAT_1,
+            "inputs": ["input_ids", "attention_mask", "token_type_ids"],
+            "output": "sentence_embedding",
+        }
+        write_old_model(
+            connection, "animals", 1,
+            {**strings, "dimensions": 3, "tokenizer": None, "max_tokens": None},
+            {"model.onnx": string_graph().SerializeToString()},
+        )  # fmt: skip
+        write_old_model(
+            connection, "words", 2,
+            {**tokens, "attributes": ["TEXT"], "dimensions": HIDDEN, "tokenizer": "tokenizer.json", "max_tokens": 8},
+            {"model.onnx": lookup.SerializeToString(), "tokenizer.json": tokenizer},
+        )  # fmt: skip
+        connection.execute(f"CREATE ROLE {role}; GRANT SELECT ON public.animals TO {role}".encode())
+        connection.execute("COMMENT ON VIEW public.animals IS 'old'")
+        assert install.install(connection)
+        try:
+            assert install.dependents(connection) == []
+            connection.execute(f"SET ROLE {role}".encode())
+            row = connection.execute(
+                "SELECT pythia.vector_embedding('public.animals', 'dog')::text"
+            ).fetchone()
+            assert row == ("[0,1,0]",)
+            connection.execute("RESET ROLE")
+        finally:
+            connection.execute(f"DROP OWNED BY {role}; DROP ROLE {role}".encode())
+        found = connection.execute(
+            "SELECT pythia.vector_embedding('public.words', 'dog', 'text')::real[]"
+        ).fetchone()
+        names = [entry.name for entry in lookup.graph.input]
+        first = VOCABULARY["[CLS]"]  # whose row of the table is the pooled output
+        bare = ort.InferenceSession(lookup.SerializeToString()).run(
+            ["sentence_embedding"], {name: np.array([[first]], np.int64) for name in names}
+        )
+        np.testing.assert_allclose(found[0], np.asarray(bare[0])[0], atol=1e-6)  # type: ignore[index]
+        assert connection.execute(
+            "SELECT model_name, comments, external_data FROM pythia.user_mining_models ORDER BY 1"
+        ).fetchall() == [("ANIMALS", "old", "NO"), ("WORDS", None, "NO")]
+        rows = connection.execute('SELECT value FROM public."dm$vmanimals" WHERE name = %s', ("Graph Name",))
+        assert rows.fetchall() == [("old",)]
+        connection.execute("CALL dbms_vector.drop_onnx_model('public.words')")
 
 
 def test_older_schema_is_named_with_the_command_that_upgrades_it(
@@ -258,170 +295,19 @@ def test_public_may_call_only_what_is_listed(db: pythiadb.Connection) -> None:
         "SELECT DISTINCT p.proname FROM pg_proc p WHERE p.pronamespace = 'pythia'::regnamespace "
         "AND p.prosecdef AND has_function_privilege('public', p.oid, 'EXECUTE')"
     ).fetchall()
-    assert {row[0] for row in rows} <= {
-        "vector_embedding", "vector_embedding_batch", "engine_ping", "is_model", "remove_orphaned_models",
-        "read_directory_file", "read_shared_directory_file",
+    assert {row[0] for row in rows} == {
+        "vector_embedding", "vector_embedding_batch", "prediction", "prediction_probability", "prediction_set",
+        "cluster_id", "cluster_probability", "cluster_distance", "cluster_set", "scoring_batch", "scoring_columns",
+        "shared_models", "populate_model", "reclaim_model", "engine_ping", "is_model", "remove_orphaned_models",
+        "exchange_models", "record_detail_view", "fetch_shared_directory_file",
+        "check_no_transaction", "find_owned_index", "find_vector_index", "is_taken", "remove_orphaned_vector_indexes",
+        "vector_index_journal", "watch_vector_indexes", "vector_index_names", "vector_index_rows", "may_lack_vectors", "report_accuracy",
+        "vector_memory", "vector_memory_advice", "vector_column_facts",
     }  # fmt: skip
     row = db.execute(
         "SELECT count(*) FROM pg_class WHERE relnamespace = 'pythia'::regnamespace AND relkind = 'r' "
-        "AND relname NOT IN ('model', 'schema_version') AND has_table_privilege('public', oid, 'SELECT')"
+        "AND relname NOT IN ('model', 'schema_version', 'vector_index', 'vector_index_version', 'vector_index_accuracy', "
+        "'vector_index_use', 'vector_accuracy_report') "
+        "AND has_table_privilege('public', oid, 'SELECT')"
     ).fetchone()
     assert row == (0,)
-
-
-# Dump and restore ---------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def filled(make_database: Callable[..., str]) -> str:
-    """A database with a model, vectors and a view that uses the model."""
-    conninfo = make_database()
-    install.ensure(conninfo)
-    with pythiadb.connect(url(conninfo), autocommit=True) as db:
-        db.execute(
-            "CALL dbms_vector.load_onnx_model('animals', %s::bytea)", (string_graph().SerializeToString(),)
-        )
-        db.execute("COMMENT ON VIEW animals IS 'three of them'")
-        db.execute("CREATE TABLE pets (id int PRIMARY KEY, kind text, v vector(3))")
-        db.execute("INSERT INTO pets VALUES (1, 'cat'), (2, 'dog')")
-        db.execute("UPDATE pets SET v = VECTOR_EMBEDDING(animals USING kind AS data)")
-        db.execute(
-            "CREATE VIEW dogs AS SELECT id FROM pets "
-            "WHERE VECTOR_DISTANCE(v, VECTOR_EMBEDDING(animals USING 'dog' AS data), COSINE) < 0.1"
-        )
-    return conninfo
-
-
-def restore(source: str, target: str, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    archive = folder / "dump"
-    done = run("pg_dump", source, "-Fc", "-f", str(archive))
-    assert done.returncode == 0, done.stderr
-    return run("pg_restore", target, *arguments, str(archive))
-
-
-def test_restored_database_works(filled: str, make_database: Callable[..., str], tmp_path: Path) -> None:
-    """pg_dump -Fc and a plain pg_restore carry the models too: same bytes, same views, same list."""
-    target = make_database()
-    done = restore(filled, target, tmp_path, "--exit-on-error")
-    assert done.returncode == 0, done.stderr
-    with connect(target) as new:
-        assert not install.install(
-            new
-        )  # everything is there; only the database's search_path is not in a dump
-    question = (
-        "SELECT vector_embedding('public.animals', 'dog')::text, (SELECT array_agg(id) FROM public.dogs)"
-    )
-    with connect(filled) as old, connect(target) as new:
-        assert new.execute(question).fetchone() == old.execute(question).fetchone()
-        assert new.execute("SELECT model_name, comments FROM pythia.user_mining_models").fetchall() == [
-            ("ANIMALS", "three of them")
-        ]
-        assert new.execute("SELECT v::text FROM public.pets ORDER BY id").fetchall() == [
-            ("[1,0,0]",),
-            ("[0,1,0]",),
-        ]
-        assert new.execute("SELECT function FROM public.animals").fetchone() == ("embedding",)
-        # The next model gets an id of its own.
-        new.execute(
-            "CALL dbms_vector.load_onnx_model('public.more', %s::bytea)",
-            (string_graph().SerializeToString(),),
-        )
-        new.execute("CALL dbms_vector.drop_onnx_model('public.more')")
-    assert dumped(target) == dumped(filled)
-
-
-def test_generated_column_is_restored(filled: str, make_database: Callable[..., str], tmp_path: Path) -> None:
-    """Generated values are computed again while data are loaded, so the models must be there first.
-
-    A plain pg_restore takes schema public before schema pythia. What works: definitions, the data of schema pythia, the
-    other data, the rest.
-    """
-    with pythiadb.connect(url(filled), autocommit=True) as db:
-        db.execute(
-            "CREATE TABLE generated (id int PRIMARY KEY, kind text, "
-            "v vector(3) GENERATED ALWAYS AS (VECTOR_EMBEDDING(animals USING kind AS data)) STORED)"
-        )
-        db.execute("INSERT INTO generated VALUES (1, 'fish'), (2, NULL)")
-    plain = restore(filled, make_database(), tmp_path)
-    assert "is not a model" in plain.stderr
-    target = make_database()
-    done = restore(filled, target, tmp_path, "--exit-on-error", "--section=pre-data")
-    assert done.returncode == 0, done.stderr
-    for arguments in (
-        ("--section=data", "--schema=pythia"),
-        ("--section=data", "--exclude-schema=pythia"),
-        ("--section=post-data",),
-    ):
-        done = restore(filled, target, tmp_path, "--exit-on-error", *arguments)
-        assert done.returncode == 0, done.stderr
-    with connect(target) as connection:
-        rows = connection.execute("SELECT id, v::text FROM public.generated ORDER BY id").fetchall()
-        assert rows == [(1, "[0,0,1]"), (2, None)]
-
-
-def test_physical_copy_of_the_template_works(
-    filled: str, server: Server, make_database: Callable[..., str]
-) -> None:
-    """CREATE DATABASE … TEMPLATE copies the secret and the models; the engine serves the copy too."""
-    name = dict(pair.split("=", 1) for pair in filled.split())["dbname"]
-    copy = f"{name}_copy"
-    with connect(server.conninfo()) as connection:
-        connection.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (name,)
-        )
-        connection.execute(f"CREATE DATABASE {copy} TEMPLATE {name}".encode())
-        try:
-            with connect(server.conninfo(copy)) as new:
-                question = "SELECT pythia.vector_embedding('public.animals', 'cat')::text"
-                assert new.execute(question).fetchone() == ("[1,0,0]",)
-        finally:
-            connection.execute(f"DROP DATABASE {copy} WITH (FORCE)".encode())
-
-
-# Removal ------------------------------------------------------------------------------------------------------------------
-
-
-def test_uninstall_names_the_dependents_and_cascades_on_request(filled: str) -> None:
-    with pythiadb.connect(url(filled), autocommit=True) as db:
-        db.execute(
-            "CREATE TABLE generated (kind text, "
-            "v vector(3) GENERATED ALWAYS AS (VECTOR_EMBEDDING(animals USING kind AS data)) STORED)"
-        )
-    with connect(filled) as connection:
-        with pytest.raises(SchemaVersionError, match="other objects depend on schema pythia") as caught:
-            install.uninstall(connection)
-        assert "view dogs" in str(caught.value.detail)
-        assert "column v of table generated" in str(caught.value.detail)
-        assert "animals" not in str(caught.value.detail)
-        assert connection.execute("SELECT count(*) FROM dogs").fetchone() == (1,)
-        install.uninstall(connection, cascade=True)
-    with connect(filled) as connection:
-        assert set(ours(connection)[0]) == {"information_schema", "public"}
-        assert connection.execute("SHOW search_path").fetchone() == ('"$user", public',)
-        assert connection.execute("SELECT to_regclass('dogs'), to_regclass('animals')").fetchone() == (
-            None,
-            None,
-        )
-        assert connection.execute("SELECT v::text FROM pets ORDER BY id").fetchall() == [
-            ("[1,0,0]",),
-            ("[0,1,0]",),
-        ]
-        assert connection.execute("SELECT count(*) FROM generated").fetchone() == (0,)
-        with pytest.raises(SchemaVersionError, match="has no pythia schema"):
-            install.uninstall(connection)
-        assert install.install(connection)
-        assert connection.execute("SELECT pythia.engine_ping()").fetchone() == ("pong",)
-
-
-def test_uninstall_without_dependents_needs_no_cascade(make_database: Callable[..., str]) -> None:
-    """A model alone does not count: uninstalling removes models."""
-    conninfo = make_database()
-    install.ensure(conninfo)
-    with connect(conninfo) as connection:
-        connection.execute(
-            "CALL dbms_vector.load_onnx_model('public.animals', %s::bytea)",
-            (string_graph().SerializeToString(),),
-        )
-        assert install.dependents(connection) == []
-        install.uninstall(connection)
-        assert install.installed(connection) is None

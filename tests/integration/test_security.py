@@ -192,7 +192,25 @@ def test_model_view_shows_nothing_of_other_models(
         "SELECT pythia.put_model_chunk(repeat('0', 64), 0, 'x')",
         "SELECT pythia.put_model_file('model.onnx', 'x')",
         "SELECT pythia.stage_model_file(repeat('0', 64), 1)",
-        "SELECT pythia.inspect_onnx('{}', '{}')",
+        "SELECT pythia.inspect_files('[]', '{}')",
+        "SELECT pythia.score_one('minilm', 'vector_embedding', '[]', '{}')",
+        "SELECT pythia.get_model_chunk('minilm', 'model.onnx', 0)",
+        "CALL dbms_vector.drop_onnx_model('minilm')",
+        "CALL dbms_data_mining.rename_model('minilm', 'mine')",
+        "CALL dbms_vector.inmemory_onnx_model('minilm')",
+        "SELECT pythia.fetch_files('file:///etc/passwd', NULL)",
+        "SELECT pythia.fetch_server_file('file:///etc/passwd')",
+        "SELECT pythia.fetch_any_directory_file('etc', 'passwd', NULL)",
+        "SELECT pythia.fetch_network_file('https://localhost/x', NULL)",
+        "SELECT pythia.fetch_uri('https://localhost/x', NULL)",
+        "CALL dbms_vector.load_onnx_model_cloud('mine', NULL, 'https://localhost/x')",
+        "CALL dbms_vector.create_credential('mine', '{\"access_token\": \"x\"}')",
+        "CALL pythia.grant_cloud_access(current_user::regrole)",
+        "SELECT * FROM pythia.credential",
+        "DELETE FROM pythia.model_detail",
+        "INSERT INTO pythia.model_detail VALUES ('minilm', 'dm$vm', 1)",
+        "UPDATE pythia.owned_model SET relation = 'pg_class'",
+        "SELECT * FROM pythia.dba_mining_models",
         "SELECT pythia.register_model('{}', '{}', '[]')",
         "SELECT pythia.name_model(1, 'pg_views')",
         "SELECT pythia.create_model('mine', '{}', '{}', '[]')",
@@ -203,8 +221,8 @@ def test_model_view_shows_nothing_of_other_models(
         "SELECT * FROM pythia.dblink('pythia', 'ping') AS t(line text)",
         "SELECT pythia.dblink_disconnect('pythia')",
         "CALL pythia.create_directory('etc', '/etc')",
-        "SELECT pythia.read_any_directory_file('etc', 'passwd')",
         "CALL pythia.grant_create_model(current_user::regrole)",
+        "CALL pythia.revoke_create_model(current_user::regrole)",
         "CREATE FUNCTION pythia.mine() RETURNS int LANGUAGE sql RETURN 1",
         "ALTER FUNCTION pythia.vector_embedding(regclass, text, text) SECURITY INVOKER",
         "CREATE OR REPLACE VIEW pythia.model_details AS SELECT 1",
@@ -243,6 +261,16 @@ def test_granted_role_loads_into_its_own_schema(
     assert row == ("MINE",)
     with pytest.raises(InsufficientPrivilege, match=f"permission denied for schema {schema}"):
         session.execute(LOAD, (f"{schema}.mine", ANIMALS))
+    session.execute("CALL dbms_vector.drop_onnx_model('mine')")
+
+
+def test_the_right_to_load_can_be_taken_back(db: pythiadb.Connection, loader: str, login: Login) -> None:
+    session = login(loader)
+    session.execute(LOAD, ("mine", ANIMALS))
+    db.execute(f"CALL pythia.revoke_create_model('{loader}')".encode())
+    with pytest.raises(InsufficientPrivilege):
+        session.execute(LOAD, ("other", ANIMALS))
+    assert score(session, f"{loader}.mine") == "[1,0,0]"
     session.execute("CALL dbms_vector.drop_onnx_model('mine')")
 
 
@@ -345,7 +373,7 @@ def folder(db: pythiadb.Connection, make_directory: Callable[[], Path]) -> Path:
     return path
 
 
-READ = "SELECT length(pythia.read_directory_file('shared', 'animals.onnx'))"
+READ = "SELECT pythia.fetch_directory_file('shared', 'animals.onnx', NULL) -> 0 -> 'size'"
 
 
 def test_directory_is_for_its_readers(
@@ -354,6 +382,8 @@ def test_directory_is_for_its_readers(
     group, member, other, reader = make_role(), make_role(), make_role(), make_role()
     db.execute(f"GRANT {group} TO {member}; GRANT pg_read_server_files TO {reader}".encode())
     db.execute(f"CALL pythia.create_directory('shared', '{folder}', ARRAY['{group}']::regrole[])".encode())
+    for role in (group, reader):
+        db.execute(f"CALL pythia.grant_create_model('{role}')".encode())
     size = (len(ANIMALS),)
     for allowed in (db, login(group), login(member), login(reader)):
         assert allowed.execute(READ).fetchone() == size
@@ -368,9 +398,16 @@ def test_directory_is_for_its_readers(
     "attack",
     [
         "CALL pythia.create_directory('root', '/')",
-        "PERFORM pythia.read_directory_file('shared', 'animals.onnx')",
-        "PERFORM pythia.read_shared_directory_file('shared', 'animals.onnx')",
-        "PERFORM pythia.read_any_directory_file('shared', 'animals.onnx')",
+        "PERFORM pythia.fetch_directory_file('shared', 'animals.onnx', NULL)",
+        "PERFORM pythia.fetch_shared_directory_file('shared', 'animals.onnx', NULL)",
+        "PERFORM pythia.fetch_any_directory_file('shared', 'animals.onnx', NULL)",
+        "PERFORM pythia.fetch_uri('file:///etc/passwd', NULL)",
+        "CALL dbms_vector.load_onnx_model_cloud('mine', NULL, 'https://localhost/x')",
+        "CALL dbms_vector.create_credential('mine', '{\"access_token\": \"x\"}')",
+        "PERFORM pythia.get_model_chunk('public.minilm', 'model.onnx', 0)",
+        "CALL dbms_vector.drop_onnx_model('public.minilm')",
+        "CALL dbms_data_mining.rename_model('public.minilm', 'mine')",
+        "PERFORM pythia.set_inmemory('public.minilm', true)",
     ],
 )
 def test_code_of_a_role_that_a_superuser_happens_to_run_has_no_more_rights(

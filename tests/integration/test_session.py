@@ -82,15 +82,6 @@ def test_unknown_dialect_is_refused(shop: Path) -> None:
         pythiadb.connect(shop, dialect="nope")
 
 
-def test_connection_by_url(db: pythiadb.Connection) -> None:
-    host = db.info.host
-    with pythiadb.connect(f"postgresql://postgres@/postgres?host={host}", autocommit=True) as connection:
-        assert connection.server is None
-        row = connection.execute("SELECT VECTOR_EMBEDDING(public.minilm USING 'x' AS data)").fetchone()
-        assert row is not None
-        assert row[0].shape == (384,)
-
-
 # Parameters ---------------------------------------------------------------------------------------------------------------
 
 

@@ -12,6 +12,7 @@ from pythiadb.cli.display import print_error
 from pythiadb.cli.doctor import doctor
 from pythiadb.cli.engine import engine
 from pythiadb.cli.model import model
+from pythiadb.cli.recommend import recommend
 from pythiadb.cli.server import install, start, status, stop, uninstall, upgrade
 from pythiadb.cli.shell import sql
 
@@ -38,5 +39,5 @@ def main() -> None:
     """Models, embeddings and vector search inside PostgreSQL."""
 
 
-for command in (start, stop, status, install, upgrade, uninstall, doctor, sql, model, engine):
+for command in (start, stop, status, install, upgrade, uninstall, doctor, sql, model, recommend, engine):
     main.add_command(command)

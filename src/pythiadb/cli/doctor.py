@@ -160,19 +160,22 @@ def _orphans(connection: Any) -> Iterator[Finding]:
 
 
 def _models(connection: Any) -> Iterator[Finding]:
-    names = [
-        row[0]
-        for row in connection.execute(
-            "SELECT relation::text FROM pythia.model WHERE function = 'embedding' ORDER BY 1"
-        )
-    ]
-    for name in names:
+    """Embed a text with each model that takes one, name the others."""
+    models = connection.execute(
+        "SELECT m.relation::text, m.function, m.spec #>> '{attributes,0,type}', m.spec #>> '{attributes,0,name}' "
+        "FROM pythia.model m JOIN pg_class c ON c.oid = m.relation "
+        "WHERE has_table_privilege(m.relation, 'SELECT') ORDER BY 1"
+    ).fetchall()
+    for name, function, kind, attribute in models:
+        if function != "embedding" or kind != "text":
+            yield Finding(f"model {name}", OK, f"{function}, not tried")
+            continue
         started = time.perf_counter()
         row = connection.execute(
-            "SELECT pythia.vector_dims(pythia.vector_embedding(%s::regclass, 'probe'))", (name,)
+            "SELECT pythia.vector_dims(pythia.vector_embedding(%s::regclass, 'probe', %s))", (name, attribute)
         ).fetchone()
         yield Finding(
             f"model {name}", OK, f"{row[0]} dimensions in {(time.perf_counter() - started) * 1000:.1f} ms"
         )
-    if not names:
-        yield Finding("models", WARNING, "no model is loaded", "pythia model load PATH --name NAME")
+    if not models:
+        yield Finding("models", WARNING, "no model is loaded", "pythia model load PATH NAME")

@@ -57,9 +57,10 @@ def status(as_json: bool) -> None:
         [[name, *map(show, workers)] for name, show in FACTS.items()],
     )
     print_table(
-        ["worker", "model", "size", "loaded in", "calls", "texts"],
+        ["worker", "model", "size", "weights", "loaded in", "calls", "rows"],
         [
-            (str(w["pid"]), names.get(m["package"], m["package"][:12]), size(m["bytes"]), f"{m['load_seconds']} s", m["calls"], m["texts"])
+            (str(w["pid"]), names.get(m["package"], m["package"][:12]), size(m["bytes"]),
+             "shared" if m["mapped"] else "private", f"{m['load_seconds']} s", m["calls"], m["rows"])
             for w in workers for m in w["models"]
         ],
         title="open models",
@@ -72,8 +73,9 @@ FACTS: dict[str, Callable[[dict[str, Any]], object]] = {
     "connections": lambda w: w["connections"],
     "calls": lambda w: w["calls"],
     "errors": lambda w: w["errors"],
-    "texts embedded": lambda w: w["texts"],
-    "texts waiting": lambda w: w["queued_texts"],
+    "rows": lambda w: w["rows"],
+    "rows waiting": lambda w: w["queued_rows"],
+    "runs": lambda w: w["runs"],
     "busy": lambda w: f"{w['busy_seconds']:.1f} s",
     "latency p50": lambda w: f"{w['p50_ms']:.2f} ms",
     "latency p99": lambda w: f"{w['p99_ms']:.2f} ms",

@@ -1,14 +1,27 @@
-"""`pythia model load | list | show | drop`."""
+"""`pythia model load | export | list | show | drop`."""
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import click
+from rich.progress import Progress as Bar
+from rich.text import Text
 
-from pythiadb.cli.display import cell, console, print_json, print_table, progress_bar, size
+from pythiadb.cli.display import cell, console, error_console, print_json, print_table, progress_bar, size
 from pythiadb.cli.target import current_target, target_options
-from pythiadb.models.loading import load_model
+from pythiadb.models.export import export_augmented, export_files
+from pythiadb.models.hub import is_hub_name, repository_name
+from pythiadb.models.loading import Connection, Progress, load_model, stored_package
+from pythiadb.models.package import FUNCTIONS
+
+LOADED = """
+SELECT d.model_name, d.function, d.dimensions, jsonb_array_length(nullif(m.spec -> 'labels', 'null')) AS labels,
+       d.attributes, d.inmemory, d.model_size AS size
+FROM pythia.model_details d JOIN pythia.model m USING (id)
+WHERE m.relation = ANY (SELECT to_regclass(n) FROM unnest(%s::text[]) AS n) ORDER BY d.id
+"""
 
 
 @click.group()
@@ -17,34 +30,107 @@ def model() -> None:
 
 
 @model.command()
-@click.argument("path", type=click.Path(path_type=Path))
-@click.option("--name", help="Name of the model; by default the file's or folder's name.")
+@click.argument("source", metavar="PATH|HUB-NAME")
+@click.argument("name", required=False)
+@click.option(
+    "--function", type=click.Choice(FUNCTIONS), help="What the model is for, where that cannot be found out."
+)
+@click.option("--prompt", help="The folder's prompt to put before every text, by its name: query, passage, …")
 @click.option(
     "--metadata", help="Oracle's metadata as JSON; needed for ONNX files that do not follow the conventions."
 )
+@click.option("--inmemory", is_flag=True, help="Let all sessions share one copy of the weights.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @target_options
-def load(path: Path, name: str | None, metadata: str | None) -> None:
-    """Load a Hugging Face folder, or an ONNX file that takes strings."""
-    name = name or _default_name(path)
+def load(
+    *,
+    source: str,
+    name: str | None,
+    function: str | None,
+    prompt: str | None,
+    metadata: str | None,
+    inmemory: bool,
+    as_json: bool,
+) -> None:
+    """Load a Hugging Face folder, a name on its hub, or an ONNX file.
+
+    NAME is by default the file's or folder's name. A CLIP folder makes two models: NAME_text and NAME_image.
+    """
+    name = name or _default_name(source)
     with current_target().connect() as connection, progress_bar() as bar:
-        task = bar.add_task(f"loading {name}", total=None)
-        load_model(
-            connection, path, name,
-            metadata=metadata,
-            progress=lambda sent, total: bar.update(task, completed=sent >> 20, total=total >> 20),
+        made = load_model(
+            connection, source, name,
+            metadata=metadata, function=function, prompt=prompt, inmemory=inmemory,
+            progress=_megabytes(bar, f"loading {name}"),
         )  # fmt: skip
-        row = connection.execute(
-            "SELECT relation::text, spec ->> 'dimensions', size FROM pythia.model WHERE relation = to_regclass(%s)",
-            (name,),
-        ).fetchone()
-    assert row is not None
-    console.print(f"loaded model {row[0]}: {row[1]} dimensions, {size(row[2])}")
+        cursor = connection.execute(LOADED, (made,))
+        columns = [column.name for column in cursor.description or ()]
+        models = [dict(zip(columns, row, strict=True)) for row in cursor.fetchall()]
+    if as_json:
+        print_json(models)
+        return
+    for found in models:
+        facts = [f"{found['dimensions']} dimensions" if found["dimensions"] else found["function"]]
+        facts += [f"{found['labels']} labels"] if found["labels"] else []
+        facts += [
+            f"attribute{'s' * (len(found['attributes']) > 1)} {', '.join(found['attributes'])}",
+            size(found["size"]),
+        ]
+        console.print(Text(f"loaded model {found['model_name']}: {', '.join(facts)}"), soft_wrap=True)
 
 
-def _default_name(path: Path) -> str:
-    """Turn a file name into an identifier that needs no quotes."""
-    stem = path.resolve().stem if path.suffix == ".onnx" else path.resolve().name
-    letters = "".join(c if c.isalnum() else "_" for c in stem.lower())
+@model.command()
+@click.argument("name")
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+@click.option(
+    "--augmented", is_flag=True, help="Write one ONNX file with the tokenizer inside, as Oracle's tools do."
+)
+@target_options
+def export(name: str, folder: Path, augmented: bool) -> None:
+    """Write a model's files into FOLDER, for `pythia model load`.
+
+    With --augmented it is one file NAME.onnx that takes text, for DBMS_VECTOR.LOAD_ONNX_MODEL. Only a model's owner may export it.
+    """
+    with tempfile.TemporaryDirectory(prefix="pythia-export-") as work:
+        with current_target().connect(autocommit=True) as connection, progress_bar() as bar:
+            package = stored_package(
+                connection, name, Path(work), progress=_megabytes(bar, f"exporting {name}")
+            )
+            file = folder / f"{_file_name(connection, name)}.onnx"
+        if augmented:
+            differing = export_augmented(package, file)
+        else:
+            differing = ()
+            export_files(package, folder)
+    console.print(Text(f"exported model {name} to {file if augmented else folder}"), soft_wrap=True)
+    if differing:
+        error_console.print(
+            Text(f"WARNING:  the file gives other vectors than the model for: {', '.join(differing)}"),
+            soft_wrap=True,
+        )
+
+
+def _megabytes(bar: Bar, title: str) -> Progress:
+    """Return what moves a bar by bytes sent and bytes in all; it counts mebibytes."""
+    task = bar.add_task(title, total=None)
+    return lambda done, total: bar.update(task, completed=done >> 20, total=total >> 20)
+
+
+def _file_name(connection: Connection, name: str) -> str:
+    """Return a model's bare name with nothing in it that a file name should not have."""
+    (found,) = connection.execute(
+        "SELECT relname FROM pg_class WHERE oid = to_regclass(%s)", (name,)
+    ).fetchone()
+    return "".join(c if c.isalnum() or c in "-_" else "_" for c in found)
+
+
+def _default_name(source: str) -> str:
+    """Turn the name of a file, a folder or a repository into an identifier that needs no quotes."""
+    path = Path(source).expanduser()
+    on_hub = not path.exists() and is_hub_name(source)
+    path = Path(source.partition("@")[0]) if on_hub else path.resolve()
+    stem = path.stem if path.suffix == ".onnx" else repository_name(path) or path.name
+    letters = "".join(c if c.isascii() and c.isalnum() else "_" for c in stem.lower())
     return letters if letters[:1].isalpha() else f"m_{letters}"
 
 
@@ -53,15 +139,16 @@ def _default_name(path: Path) -> str:
 @target_options
 def list_models(as_json: bool) -> None:
     """List the models that you may use."""
-    columns = ["model", "function", "dimensions", "max tokens", "size", "loaded"]
+    columns = ["model", "function", "dimensions", "max tokens", "size", "loaded", "in memory"]
     with current_target().connect(autocommit=True) as connection:
         rows = connection.execute(
-            "SELECT model_name, function, dimensions, max_tokens, model_size, created_at FROM pythia.model_details ORDER BY 1"
+            "SELECT model_name, function, dimensions, max_tokens, model_size, created_at, inmemory "
+            "FROM pythia.model_details ORDER BY 1"
         ).fetchall()
     if as_json:
         print_json([dict(zip(columns, row, strict=True)) for row in rows])
     else:
-        print_table(columns, [(*r[:4], size(r[4]), f"{r[5]:%Y-%m-%d %H:%M}") for r in rows])
+        print_table(columns[:6], [(*r[:4], size(r[4]), f"{r[5]:%Y-%m-%d %H:%M}") for r in rows])
 
 
 @model.command()
@@ -92,4 +179,4 @@ def drop(name: str) -> None:
     """Drop a model; fails while views or generated columns use it."""
     with current_target().connect(autocommit=True) as connection:
         connection.execute("CALL dbms_vector.drop_onnx_model(%s)", (name,))
-    console.print(f"dropped model {name}")
+    console.print(Text(f"dropped model {name}"), soft_wrap=True)

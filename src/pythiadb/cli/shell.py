@@ -12,7 +12,7 @@ import click
 import psycopg
 
 import pythiadb
-from pythiadb.cli.display import console, print_error, print_json, print_table
+from pythiadb.cli.display import console, error_console, print_error, print_json, print_table
 from pythiadb.cli.progress import embedding_bar, execute_watched
 from pythiadb.cli.target import Target, current_target, target_options
 from pythiadb.sql import split_statements
@@ -59,6 +59,7 @@ class Shell:
         self._target = target
         self._as_json = as_json
         self._only_translate = only_translate
+        connection.add_notice_handler(self._show_notice)
 
     def run_script(self, text: str) -> bool:
         """Run all statements of a text; stop at the first error and return False."""
@@ -91,6 +92,14 @@ class Shell:
         else:
             print_table(columns, rows)
             console.print(f"({len(rows)} row{'' if len(rows) == 1 else 's'})")
+
+    def _show_notice(self, notice: psycopg.errors.Diagnostic) -> None:
+        """Show what the server says beside results: lines of DBMS_OUTPUT as they are, warnings as warnings."""
+        text, severity = notice.message_primary or "", notice.severity_nonlocalized
+        if severity == "NOTICE":
+            (error_console if self._as_json else console).print(text, markup=False, soft_wrap=True)
+        else:
+            error_console.print(f"{severity}:  {text}", markup=False, soft_wrap=True)
 
     def interact(self) -> None:
         """Read statements from the keyboard until end of file or \\q."""

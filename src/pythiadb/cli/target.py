@@ -10,20 +10,21 @@ from typing import Any, TypeVar
 import click
 
 import pythiadb
+from pythiadb.postgres.session import is_connection_string
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A database directory or a server's URL; exactly one of them."""
+    """A database directory or a server's connection string; exactly one of them."""
 
     data: Path | None
     dsn: str | None
 
     @property
-    def database(self) -> str:
-        return str(self.data) if self.data is not None else str(self.dsn)
+    def database(self) -> Path | str:
+        return self.data if self.data is not None else str(self.dsn)
 
     def connect(self, **options: Any) -> pythiadb.Connection:
         """Connect; a directory that holds no database is refused, only `start` makes one."""
@@ -62,6 +63,10 @@ def current_target() -> Target:
     data, dsn = meta.get("pythia.data"), meta.get("pythia.dsn")
     if (data is None) == (dsn is None):
         raise click.UsageError("Give either --data DIRECTORY or --dsn URL.")
+    if dsn is not None and not is_connection_string(dsn):
+        raise click.UsageError(
+            f'--dsn takes a URL, postgresql://…, not "{dsn}". A directory goes with --data.'
+        )
     return Target(data, dsn)
 
 

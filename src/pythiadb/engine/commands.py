@@ -17,7 +17,12 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from typing import NamedTuple
+import json
+import math
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+import orjson
 
 from pythiadb.errors import PythiaError
 
@@ -63,3 +68,20 @@ def verify(text: bytes, secret: bytes, now: float, max_age: int) -> Command:
         )
     verb, _, payload = rest.partition(b" ")
     return Command(verb.decode(), payload, attachment)
+
+
+def read_payload(payload: bytes) -> Any:
+    """Return the value of a payload. A number beyond double precision, as numeric may be, becomes an int."""
+    try:
+        return orjson.loads(payload)
+    except orjson.JSONDecodeError:
+        return json.loads(payload, parse_int=_whole, parse_float=_number)
+
+
+def _whole(text: str) -> int:
+    return int(Decimal(text))  # int() takes 4300 digits only
+
+
+def _number(text: str) -> float:
+    value = float(text)
+    return _whole(text) if math.isinf(value) else value

@@ -2,89 +2,201 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 
-from pythiadb.engine.cache import Cache, CachedPackage, FileEntry
-from pythiadb.errors import InvalidModel
+from pythiadb.engine.cache import Cache
+from pythiadb.engine.cached import CachedPackage, FileEntry
+from pythiadb.engine.child import ChildDied, Children
+from pythiadb.engine.guard import Guard
+from pythiadb.engine.settings import Settings
+from pythiadb.errors import InvalidModel, PythiaError
+from pythiadb.models.mapped import MappedGraph, MappedStore
 from pythiadb.models.package import Spec
 from pythiadb.models.session import Model, open_model
 from pythiadb.postgres.model_store import ModelStore
 
+OPEN_TRIES = (
+    4  # of shared weights that others delete while they are opened; then the model is opened without them
+)
+
 
 @dataclass(slots=True)
 class OpenModel:
-    """A model that is ready to run, with its counters."""
+    """A model that is ready to run, with its counters. `inmemory` is what its callers asked for, `mapped` what came of it."""
 
     key: str
+    dbname: str
     model: Model
     size: int
     load_seconds: float
+    inmemory: bool
+    mapped: MappedGraph | None
+    address: int | None
     calls: int = 0
-    texts: int = 0
+    rows: int = 0
     opened: float = field(default_factory=time.time)
 
 
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """Where packages come from."""
+
+    cache: Cache
+    database: ModelStore
+    mapped: MappedStore
+    children: Children
+
+
 class ModelRegistry:
-    """At most `max_models` open models. `get` may take long: call it outside the event loop."""
+    """At most `max_models` open models. What may take long is said to block: call it outside the event loop.
+
+    `on_close` is called, in any thread, with a model that is not used any more.
+    """
 
     def __init__(
-        self, cache: Cache, store: ModelStore, *, threads: int, max_models: int, max_model_bytes: int
+        self, stores: Stores, settings: Settings, guard: Guard, on_close: Callable[[Model], None]
     ) -> None:
-        self._cache = cache
-        self._store = store
-        self._threads = threads
-        self._max_models = max_models
-        self._max_model_bytes = max_model_bytes
+        self._stores = stores
+        self._settings = settings
+        self._guard = guard
+        self._on_close = on_close
         self._open: OrderedDict[str, OpenModel] = OrderedDict()
-        self._loading = threading.Lock()
+        self._loading: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+        self._changing = threading.Lock()
 
-    def opened(self, key: str) -> OpenModel | None:
-        """Return the model if it is open; cheap."""
+    def opened(self, key: str, inmemory: bool) -> OpenModel | None:
+        """Return the model if it is open in this way; cheap."""
         found = self._open.get(key)
-        if found is not None:
-            self._open.move_to_end(key)
+        if found is None or found.inmemory != inmemory:
+            return None
+        self._open.move_to_end(key)
         return found
 
-    def get(self, key: str, dbname: str) -> OpenModel:
-        """Return the model, opening it if need be. Raises UndefinedModel, InvalidModel, EngineUnavailable."""
-        with self._loading:
-            return self.opened(key) or self._load(self._cache.package(key) or self._fetch(key, dbname))
+    def get(self, key: str, dbname: str, inmemory: bool) -> OpenModel:
+        """Return the model, opening it if need be; blocks. Raises UndefinedModel, InvalidModel, EngineUnavailable."""
+        with self._loading[key]:
+            found = self.opened(key, inmemory)
+            if found is not None:
+                return found
+            self._switch(key, inmemory)
+            return self._load(self.package(key, dbname), dbname, inmemory)
 
-    def add(self, package: CachedPackage) -> OpenModel:
-        """Open a package that has just been received."""
-        with self._loading:
-            return self.opened(package.key) or self._load(package)
+    def reopen(self, key: str, dbname: str, inmemory: bool) -> None:
+        """Open a model that was open in this worker's predecessor, if its files are here; blocks."""
+        with self._loading[key]:
+            package = self._stores.cache.package(key)
+            if package is not None and key not in self._open:
+                self._load(package, dbname, inmemory)
+
+    def package(self, key: str, dbname: str) -> CachedPackage:
+        """Return a package's files; blocks. Raises UndefinedModel, InvalidModel, EngineUnavailable."""
+        return self._stores.cache.package(key) or self._fetch(key, dbname)
 
     def all(self) -> list[OpenModel]:
         """Return the open models, least recently used first."""
         return list(self._open.values())
 
+    def close(self, key: str) -> Model | None:
+        """Let go of a model and return it; calls in progress keep it until they end."""
+        with self._changing:
+            opened = self._open.pop(key, None)
+        if opened is None:
+            return None
+        self._on_close(opened.model)
+        return opened.model
+
+    def reclaim(self, key: str) -> None:
+        """Delete the shared weights of a package; other workers notice it by themselves."""
+        self._stores.mapped.remove(key)
+        self.close_unmapped()
+
+    def close_unmapped(self) -> None:
+        """Close models whose shared weights were deleted."""
+        for opened in self.all():
+            if opened.mapped is not None and not opened.mapped.is_there:
+                self.close(opened.key)
+
     def check_size(self, size: int) -> None:
         """Raise InvalidModel for a package of more bytes than the limit."""
-        if size > self._max_model_bytes:
+        if size > self._settings.max_model_bytes:
             raise InvalidModel(
-                f"the model has {size} bytes, the engine's limit is {self._max_model_bytes}",
+                f"the model has {size} bytes, the engine's limit is {self._settings.max_model_bytes}",
                 hint="Raise the engine setting max_model_bytes.",
             )
 
+    def _switch(self, key: str, inmemory: bool) -> None:
+        """Close the model when it is open in the other way. Whoever does not want shared weights any more deletes them."""
+        other = self._open.get(key)
+        if other is None:
+            return
+        self.close(key)
+        if not inmemory:
+            self.reclaim(key)
+
     def _fetch(self, key: str, dbname: str) -> CachedPackage:
-        stored = self._store.package(dbname, key)
+        stored = self._stores.database.package(dbname, key)
         files = [FileEntry.from_json(f) for f in stored.files]
         self.check_size(sum(f.size for f in files))
-        for entry in files:
-            if not self._cache.has_file(entry.sha256):
-                self._cache.add_file(entry, self._store.chunks(dbname, entry.sha256))
-        return self._cache.add_package(key, stored.spec, files)
 
-    def _load(self, package: CachedPackage) -> OpenModel:
+        def chunks(entry: FileEntry) -> Iterable[bytes]:
+            return self._stores.database.chunks(dbname, entry.sha256)
+
+        return self._stores.cache.fetch(key, stored.spec, files, chunks)
+
+    def _load(self, package: CachedPackage, dbname: str, inmemory: bool) -> OpenModel:
         started = time.perf_counter()
-        model = open_model(package.folder, Spec.from_json(package.spec), threads=self._threads)
-        size = sum(f.size for f in package.files)
-        opened = OpenModel(package.key, model, size, time.perf_counter() - started)
-        self._open[package.key] = opened
-        while len(self._open) > self._max_models:
-            self._open.popitem(last=False)
+        model, mapped = self._open_files(package, inmemory)
+        opened = OpenModel(
+            package.key, dbname, model, sum(f.size for f in package.files), time.perf_counter() - started,
+            inmemory, mapped, mapped.address() if mapped else None,
+        )  # fmt: skip
+        with self._changing:
+            self._open[package.key] = opened
+            surplus = list(self._open)[: max(0, len(self._open) - self._settings.max_models)]
+        for key in surplus:
+            self.close(key)
         return opened
+
+    def _open_files(self, package: CachedPackage, inmemory: bool) -> tuple[Model, MappedGraph | None]:
+        """Open a package, with shared weights if wanted; again when they fail: who switches them off deletes them meanwhile."""
+        spec = Spec.from_json(package.spec)
+        for _ in range(OPEN_TRIES if inmemory else 0):
+            mapped = self._mapped(package, spec)
+            if mapped is None:
+                break
+            with contextlib.suppress(InvalidModel):
+                return self._open_graph(package, spec, mapped), mapped
+        return self._open_graph(package, spec, None), None
+
+    def _open_graph(self, package: CachedPackage, spec: Spec, mapped: MappedGraph | None) -> Model:
+        shared = sum(m.mapped.bytes for m in self.all() if m.mapped) + (mapped.bytes if mapped else 0)
+        self._guard.limit_memory(self._settings.worker_memory_bytes + shared)
+        graph = mapped.graph if mapped else None
+        with self._guard.opening(package.key):
+            return open_model(package.folder, spec, threads=self._settings.threads, graph=graph)
+
+    def _mapped(self, package: CachedPackage, spec: Spec) -> MappedGraph | None:
+        """Return the shared form of a package, made if need be; None when that fails, which the status shows."""
+
+        def build(target: Path, weights: str) -> None:
+            arguments = {
+                "graph": str(package.folder / spec.graph), "target": str(target), "weights": weights,
+                "threads": self._settings.threads,
+            }  # fmt: skip
+            try:
+                self._stores.children.run("map", arguments, self._settings.probe_seconds)
+            except ChildDied as death:
+                raise InvalidModel(
+                    "the weights of the model could not be put into shared memory", detail=f"{death}."
+                ) from None
+
+        try:
+            return self._stores.mapped.find(package.key) or self._stores.mapped.make(package.key, build)
+        except (PythiaError, OSError):
+            return None

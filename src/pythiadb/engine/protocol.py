@@ -15,6 +15,7 @@ CANCEL_REQUEST = 80877102
 SSL_REQUEST = 80877103
 GSSENC_REQUEST = 80877104
 MAX_STARTUP = 10_000  # bytes; PostgreSQL's own limit for a start-up packet
+_LONGEST = 2**31 - 1  # lengths are signed
 TEXT_OID = 25
 
 _LENGTH = struct.Struct("!I")
@@ -42,6 +43,12 @@ class Query(NamedTuple):
     text: bytes
 
 
+class TooLong(NamedTuple):
+    """A simple query of more bytes than the limit; they were thrown away as they came."""
+
+    size: int
+
+
 class Terminate(NamedTuple):
     """The client says goodbye, or asks to cancel a query of another connection, which the engine does not serve."""
 
@@ -52,25 +59,37 @@ class Unsupported(NamedTuple):
     kind: str
 
 
-Event = Startup | EncryptionRequest | Query | Terminate | Unsupported
+Event = Startup | EncryptionRequest | Query | TooLong | Terminate | Unsupported
 
 
 class Wire:
-    """Turns a byte stream into events. `limit` is the largest message in bytes."""
+    """Turns a byte stream into events. `limit` is the largest message in bytes.
+
+    Of a longer query nothing is kept, but all of it is read: a client that is still writing would not see the error.
+    """
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._buffer = bytearray()
         self._started = False
+        self._too_long: TooLong | None = (
+            None  # what is thrown away, and how many bytes of it are still to come
+        )
+        self._to_come = 0
 
     def feed(self, data: bytes) -> Iterator[Event]:
         """Add received bytes and yield the events that are complete. Raises ProtocolViolation."""
         self._buffer += data
         while True:
-            event = self._next_message() if self._started else self._next_startup()
+            event = self._next()
             if event is None:
                 return
             yield event
+
+    def _next(self) -> Event | None:
+        if not self._started:
+            return self._next_startup()
+        return self._next_message() if self._too_long is None else self._throw_away()
 
     def _next_startup(self) -> Event | None:
         if len(self._buffer) < 4:
@@ -98,8 +117,11 @@ class Wire:
         if len(buffer) < 5:
             return None
         kind, size = _HEAD.unpack_from(buffer)
-        if not 4 <= size <= self._limit:
+        if not 4 <= size <= (_LONGEST if kind == b"Q" else self._limit):
             raise ProtocolViolation(f"invalid message length: {size}")
+        if size > self._limit:
+            self._too_long, self._to_come = TooLong(size), size + 1
+            return self._throw_away()
         if len(buffer) < size + 1:
             return None
         body = bytes(buffer[5 : size + 1])
@@ -109,6 +131,16 @@ class Wire:
         if kind == b"X":
             return Terminate()
         return Unsupported(kind.decode("latin-1"))
+
+    def _throw_away(self) -> Event | None:
+        """Drop what has come of a query that is too long; return the event when that was all."""
+        dropped = min(len(self._buffer), self._to_come)
+        del self._buffer[:dropped]
+        self._to_come -= dropped
+        if self._to_come:
+            return None
+        event, self._too_long = self._too_long, None
+        return event
 
 
 def message(kind: bytes, body: bytes = b"") -> bytes:

@@ -9,13 +9,14 @@ import asyncio
 import logging
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 from pythiadb.engine import protocol
-from pythiadb.engine.cache import IncomingFile
+from pythiadb.engine.cached import IncomingFile
 from pythiadb.engine.commands import Command, NotSigned, verify
-from pythiadb.engine.scheduler import Request
-from pythiadb.errors import EngineFault, FeatureNotSupported, PythiaError
+from pythiadb.engine.requests import Request
+from pythiadb.engine.running import AT_ONCE_BYTES, DIRECT_BYTES
+from pythiadb.errors import EngineFault, FeatureNotSupported, LimitExceeded, PythiaError
 
 if TYPE_CHECKING:
     from pythiadb.engine.worker import Worker
@@ -37,6 +38,16 @@ class Progress:
         """Note a call of a statement that will send `total` texts; a new statement starts from nothing."""
         if total != self.total or self.done >= self.total:
             self.done, self.total, self.since = 0, total, time.time()
+
+
+class Frequent(Protocol):
+    """What answers the commands of searches and scoring."""
+
+    def answer_at_once(self, session: Session, command: Command) -> list[bytes | None] | None:
+        """Return the lines of a quick command's answer; None for all others."""
+
+    async def run(self, session: Session, command: Command) -> list[bytes | None]:
+        """Return the lines of the answer."""
 
 
 class Session(asyncio.Protocol):
@@ -68,7 +79,7 @@ class Session(asyncio.Protocol):
         for incoming in self.incoming.values():
             incoming.close()
         if self.request is not None:
-            self.request.cancelled = True
+            self.worker.scheduler.cancel(self.request)
         if self._task is not None:
             self._task.cancel()
 
@@ -94,6 +105,11 @@ class Session(asyncio.Protocol):
             self._write(protocol.DENY_ENCRYPTION)
         elif isinstance(event, protocol.Terminate):
             self.close()
+        elif isinstance(event, protocol.TooLong):
+            limit = self.worker.settings.max_message_bytes
+            text = f"a command of {event.size} bytes exceeds the limit of {limit} bytes"
+            hint = "Send smaller inputs or batches, or raise the engine setting max_message_bytes."
+            self._write(protocol.error(LimitExceeded.sqlstate, text, hint=hint))
         else:
             raise protocol.ProtocolViolation(f"message type {event.kind!r} is not supported by the engine")
 
@@ -115,28 +131,46 @@ class Session(asyncio.Protocol):
         elif text[:4].upper() == b"SET ":  # libpq and dblink set client_encoding and the like
             self._write(protocol.COMMAND_SET)
         else:
-            secret = self.worker.secrets.get(self.dbname)
-            if secret is not None and self._answer_at_once(text, secret):
-                return
-            self._task = self.worker.loop.create_task(self._run(text))
+            command = self._known_command(text)
+            if command is None or not self._answer_at_once(command):
+                self._task = self.worker.loop.create_task(self._run(text, command))
 
-    def _answer_at_once(self, text: bytes, secret: bytes) -> bool:
-        """Answer a ping without a task; return False for everything else, also for what must become an error."""
+    def _known_command(self, text: bytes) -> Command | None:
+        """Return a short command whose signature is right; None for everything else, also for what must become an error."""
+        secret = self.worker.secrets.get(self.dbname)
+        if secret is None or len(text) > AT_ONCE_BYTES:
+            return None
         try:
-            command = verify(text, secret, time.time(), self.worker.settings.signature_seconds)
+            return verify(text, secret, time.time(), self.worker.settings.signature_seconds)
         except (NotSigned, ValueError):
+            return None
+
+    def _answer_at_once(self, command: Command) -> bool:
+        """Answer a ping or a quick call without a task; return False for everything else."""
+        if command.verb == "ping":
+            self._write(PONG)
+            self.worker.report.call("ping", self, 0.0, None)
+            return True
+        frequent = self.worker.frequent.get(command.verb)
+        if frequent is None:
             return False
-        if command.verb != "ping":
-            return False
-        self._write(PONG)
-        self.worker.record("ping", self, 0.0, None)
+        started, failure = time.perf_counter(), None
+        try:
+            lines = frequent.answer_at_once(self, command)
+            if lines is None:
+                return False
+            answer = protocol.result(lines)
+        except Exception as error:
+            failure, answer = _error_answer(error)
+        self.worker.report.call(command.verb, self, time.perf_counter() - started, failure)
+        self._write(answer)
         return True
 
-    async def _run(self, text: bytes) -> None:
+    async def _run(self, text: bytes, command: Command | None) -> None:
         started = time.perf_counter()
         verb, failure = "?", None
         try:
-            command = await self._verified(text)
+            command = command or await self._verified(text)
             verb = command.verb
             answer = protocol.result(await self.worker.execute(self, command))
         except asyncio.CancelledError:
@@ -145,18 +179,23 @@ class Session(asyncio.Protocol):
         except Exception as error:
             failure, answer = _error_answer(error)
         self._task = self.request = None
-        self.worker.record(verb, self, time.perf_counter() - started, failure)
+        self.worker.report.call(verb, self, time.perf_counter() - started, failure)
         self._write(answer)
 
     async def _verified(self, text: bytes) -> Command:
         """Check the signature, if need be against the secret that the database has now. Raises NotSigned."""
-        patience = self.worker.settings.signature_seconds
         secret = await self.worker.secret(self.dbname)
         try:
-            return verify(text, secret, time.time(), patience)
+            return await self._verify(text, secret)
         except NotSigned:
             fresh = await self.worker.secret(self.dbname, refused=secret)
-            return verify(text, fresh, time.time(), patience)
+            return await self._verify(text, fresh)
+
+    async def _verify(self, text: bytes, secret: bytes) -> Command:
+        arguments = (text, secret, time.time(), self.worker.settings.signature_seconds)
+        if len(text) <= DIRECT_BYTES:
+            return verify(*arguments)
+        return cast(Command, await self.worker.in_thread(verify, *arguments))
 
     def _write(self, data: bytes) -> None:
         if self._transport is not None and data:

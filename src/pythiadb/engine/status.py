@@ -25,6 +25,14 @@ class WorkerStatus:
             draft.write_bytes(orjson.dumps(facts))
             draft.replace(self._path)
 
+    def left_behind(self) -> dict[str, Any]:
+        """Return what a worker that died wrote last."""
+        try:
+            facts: dict[str, Any] = orjson.loads(self._path.read_bytes())
+        except (OSError, ValueError):
+            return {}
+        return facts
+
     def remove(self) -> None:
         """Delete the file: the worker has gone."""
         self._path.unlink(missing_ok=True)

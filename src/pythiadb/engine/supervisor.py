@@ -6,33 +6,30 @@ uses it any more.
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import logging
 import os
+import secrets
 import selectors
 import signal
 import socket
 import struct
-import subprocess
-import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
-from pythiadb.engine.config import WorkerConfig, command_line
+from pythiadb.engine.config import WorkerConfig
+from pythiadb.engine.limits import allow_files
 from pythiadb.engine.settings import Settings
+from pythiadb.engine.workers import Workers
 from pythiadb.errors import EngineUnavailable
 from pythiadb.postgres.account import Account
 
 BACKLOG = 512  # connections that may wait for a worker
 TICK = 0.5  # seconds between looks at workers and users
-RESTART_PAUSE = (0.0, 0.1, 0.5, 2.0, 5.0)  # seconds before the next start of a worker that keeps dying
-STABLE_SECONDS = 30.0  # a worker that lived this long starts its count anew
 CLAIM_SECONDS = 1.0  # others look at the pid file for moments
-STOP_SECONDS = 12.0  # patience with workers at the end
 
 log = logging.getLogger("pythia.engine")
 
@@ -63,34 +60,21 @@ class Guardian(Protocol):
         """Stop the server and call `then` if nobody uses it; True when it was stopped."""
 
 
-@dataclass(slots=True)
-class WorkerProcess:
-    """One worker and how it has been doing."""
-
-    number: int
-    process: subprocess.Popen[bytes] | None = None
-    control: socket.socket | None = None
-    ready: bool = False
-    started: float = 0.0
-    failures: int = 0
-    start_at: float = field(default_factory=time.monotonic)
-
-
 class Supervisor:
     """Runs until told to stop, or until its guardian finds the embedded database unused."""
 
     def __init__(self, config: EngineConfig, guardian: Guardian | None = None) -> None:
         self._config = config
         self._guardian = guardian
-        self._workers = [WorkerProcess(n) for n in range(config.settings.workers)]
-        self._next = 0
         self._stopping = False
         self._selector = selectors.DefaultSelector()
+        self._workers = Workers(_worker_config(config), self._selector)
         self._unused_since: float | None = None
         self._pid_file: int | None = None
 
     def run(self, on_listening: Callable[[], None] | None = None) -> None:
         """Serve; call `on_listening` once. Raises EngineUnavailable when another engine serves the same socket."""
+        allow_files()
         self._claim()
         listener = self._listen()
         wakeup = self._catch_signals()
@@ -103,7 +87,7 @@ class Supervisor:
                 self._turn(listener, wakeup)
         finally:
             listener.close()
-            self._stop_workers()
+            self._workers.stop()
             self.release()
 
     def _claim(self) -> None:
@@ -167,8 +151,7 @@ class Supervisor:
 
     def _turn(self, listener: socket.socket, wakeup: socket.socket) -> None:
         """One round: start what is missing, take what has come."""
-        for worker in self._workers:
-            self._look_after(worker)
+        self._workers.look_after()
         self._watch_listener(listener)
         for key, _ in self._selector.select(TICK):
             if key.fileobj is wakeup:
@@ -176,89 +159,29 @@ class Supervisor:
             elif key.fileobj is listener:
                 self._accept(listener)
             else:
-                self._hear(key.data)
+                self._workers.hear(key.data)
         self._watch_users()
 
     def _watch_listener(self, listener: socket.socket) -> None:
         """Accept only while a worker is ready: until then connections wait in the socket's backlog."""
-        wanted = any(w.ready for w in self._workers)
+        wanted = self._workers.any_ready
         watched = listener in self._selector.get_map()
         if wanted and not watched:
             self._selector.register(listener, selectors.EVENT_READ)
         elif watched and not wanted:
             self._selector.unregister(listener)
 
-    def _look_after(self, worker: WorkerProcess) -> None:
-        """Notice a dead worker; start it when its time has come."""
-        if worker.process is not None and worker.process.poll() is not None:
-            code = worker.process.returncode
-            log.error("worker %d (pid %d) ended with status %d", worker.number, worker.process.pid, code)
-            lived = time.monotonic() - worker.started
-            worker.failures = 1 if lived > STABLE_SECONDS else worker.failures + 1
-            worker.start_at = time.monotonic() + RESTART_PAUSE[min(worker.failures, len(RESTART_PAUSE)) - 1]
-            self._forget(worker)
-        if worker.process is None and time.monotonic() >= worker.start_at:
-            self._start(worker)
-
-    def _start(self, worker: WorkerProcess) -> None:
-        config = self._config
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        settings: dict[str, Any] = {
-            name: getattr(config.settings, name) for name in config.settings.__slots__
-        }
-        worker_config = WorkerConfig(
-            worker.number, str(config.folder), str(config.events), config.conninfo, config.account.name,
-            config.account.uid, config.account.gid, settings,
-        )  # fmt: skip
-        with theirs:
-            worker.process = subprocess.Popen(
-                command_line(worker_config, theirs.fileno(), sys.executable),
-                pass_fds=[theirs.fileno()],
-                # the tokenizers have a thread pool of their own: no larger than the model's
-                env=os.environ | {"RAYON_NUM_THREADS": str(config.settings.threads)},
-                stdin=subprocess.DEVNULL,
-            )
-        worker.control = ours
-        worker.ready = False
-        worker.started = time.monotonic()
-        self._selector.register(ours, selectors.EVENT_READ, worker)
-
-    def _forget(self, worker: WorkerProcess) -> None:
-        if worker.control is not None:
-            self._selector.unregister(worker.control)
-            worker.control.close()
-        worker.process, worker.control, worker.ready = None, None, False
-
-    def _hear(self, worker: WorkerProcess) -> None:
-        """A worker says that it is ready, or its end of the channel has closed."""
-        assert worker.control is not None
-        worker.ready = worker.control.recv(64) == b"ready"
-        if not worker.ready and worker.process is not None:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                worker.process.wait(1)
-
     def _accept(self, listener: socket.socket) -> None:
         """Pass every waiting connection of an allowed user to the workers in turn."""
-        while True:
+        while self._workers.any_ready:
             try:
                 connection, _ = listener.accept()
             except BlockingIOError:
                 return
-            with connection:
-                if not self._is_allowed(connection):
-                    continue
-                worker = self._choose()
-                try:
-                    assert worker.control is not None
-                    socket.send_fds(worker.control, [b"c"], [connection.fileno()])
-                except OSError:  # it has just died; the backend tries again
-                    worker.ready = False
-                    return
-
-    def _choose(self) -> WorkerProcess:
-        ready = [w for w in self._workers if w.ready]
-        self._next += 1
-        return ready[self._next % len(ready)]
+            if self._is_allowed(connection):
+                self._workers.pass_on(connection)
+            else:
+                connection.close()
 
     def _is_allowed(self, connection: socket.socket) -> bool:
         """Only processes of the server's account, and root's, may talk to the engine."""
@@ -281,18 +204,13 @@ class Supervisor:
             self._stopping = self._guardian.stop_if_unused(self._end)
 
     def _end(self) -> None:
-        self._stop_workers()
+        self._workers.stop()
         self._config.socket_path.unlink(missing_ok=True)
         self.release()
 
-    def _stop_workers(self) -> None:
-        running = [w.process for w in self._workers if w.process is not None]
-        for process in running:
-            process.terminate()
-        deadline = time.monotonic() + STOP_SECONDS
-        for process in running:
-            try:
-                process.wait(max(0.1, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+
+def _worker_config(config: EngineConfig) -> WorkerConfig:
+    return WorkerConfig(
+        str(config.folder), str(config.events), config.conninfo, config.account.name, config.account.uid,
+        config.account.gid, secrets.token_hex(8), {n: getattr(config.settings, n) for n in config.settings.__slots__},
+    )  # fmt: skip

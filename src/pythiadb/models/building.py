@@ -14,8 +14,8 @@ OPSET = 20  # the first with Gelu; LayerNormalization came with 17
 IR_VERSION = 10
 MICROSOFT = "com.microsoft"  # ONNX Runtime's own operators, part of every build of it
 
-# A protobuf message cannot pass 2 GiB; what is above this goes into a file of its own.
-INLINE_LIMIT = 1_900_000_000  # bytes
+# Weights above this size go into a file of their own, which all processes map: they then share one copy.
+INLINE_LIMIT = 1 << 20  # bytes
 
 
 class GraphBuilder:
@@ -40,6 +40,10 @@ class GraphBuilder:
         """Return the name of a constant int64 list."""
         return self.weight("ints_" + "_".join(map(str, values)), np.array(values, dtype=np.int64))
 
+    def integer(self, value: int) -> str:
+        """Return the name of a constant int64 without dimensions."""
+        return self.weight(f"int_{value}", np.array(value, dtype=np.int64))
+
     def node(
         self, operator: str, *inputs: str, output: str | None = None, domain: str = "", **attributes: Any
     ) -> str:
@@ -51,11 +55,18 @@ class GraphBuilder:
         return output
 
 
-def text_model(
+def token_model(
     graph: GraphBuilder, name: str, inputs: tuple[str, ...], output: str, dimensions: int
 ) -> onnx.ModelProto:
     """Close a graph that takes int64 [batch, tokens] tensors and gives one float32 [batch, dimensions] tensor."""
     taken = [helper.make_tensor_value_info(item, TensorProto.INT64, ["batch", "tokens"]) for item in inputs]
+    return close_model(graph, name, taken, output, dimensions)
+
+
+def close_model(
+    graph: GraphBuilder, name: str, taken: list[onnx.ValueInfoProto], output: str, dimensions: int
+) -> onnx.ModelProto:
+    """Close a graph that gives one float32 [batch, dimensions] tensor."""
     given = [helper.make_tensor_value_info(output, TensorProto.FLOAT, ["batch", dimensions])]
     body = helper.make_graph(graph.nodes, name, taken, given, graph.weights)
     opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(MICROSOFT, 1)]
@@ -63,12 +74,19 @@ def text_model(
 
 
 def save_model(model: onnx.ModelProto, path: Path, *, inline_limit: int = INLINE_LIMIT) -> dict[str, Path]:
-    """Write a model and return its files by stored name: one file, or two when the weights pass `inline_limit` bytes."""
-    weights = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
-    if weights <= inline_limit:
+    """Write a model and return its files by stored name: one file, or two when the weights pass `inline_limit` bytes.
+
+    A protobuf message cannot pass 2 GiB, so `inline_limit` above that fails for large models.
+    """
+    if weight_bytes(model) <= inline_limit:
         onnx.save_model(model, path)
         return {path.name: path}
     data = path.with_name(path.name + ".data")
     data.unlink(missing_ok=True)  # onnx appends to a file that is there
     onnx.save_model(model, path, save_as_external_data=True, location=data.name, size_threshold=1024)
     return {path.name: path, data.name: data}
+
+
+def weight_bytes(model: onnx.ModelProto) -> int:
+    """Return the bytes of the weights that can move into a file of their own."""
+    return sum(len(tensor.raw_data) for tensor in model.graph.initializer)

@@ -11,7 +11,7 @@ names, in how positions are numbered and in whether there are token types:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pythiadb.errors import FeatureNotSupported, InvalidModel
@@ -34,6 +34,7 @@ class Names:
     up: str
     down: str
     output_norm: str
+    head: tuple[str, str, str]  # of a classifier: first map, activation as ONNX calls it, second map
 
 
 _BERT = Names(
@@ -50,7 +51,9 @@ _BERT = Names(
     up="intermediate.dense",
     down="output.dense",
     output_norm="output.LayerNorm",
+    head=("pooler.dense", "Tanh", "classifier"),
 )
+_ROBERTA = replace(_BERT, head=("classifier.dense", "Tanh", "classifier.out_proj"))
 _DISTILBERT = Names(
     word="embeddings.word_embeddings",
     position="embeddings.position_embeddings",
@@ -65,6 +68,7 @@ _DISTILBERT = Names(
     up="ffn.lin1",
     down="ffn.lin2",
     output_norm="output_layer_norm",
+    head=("pre_classifier", "Relu", "classifier"),
 )
 
 
@@ -99,7 +103,8 @@ def read_encoder(config: Mapping[str, Any]) -> Encoder:
     if family == "bert":
         return _bert(config, ("bert.",), 0)
     if isinstance(family, str) and family in _ROBERTAS:
-        return _bert(config, (_ROBERTAS[family],), _integer(config, "pad_token_id", 1, least=0) + 1)
+        first = _integer(config, "pad_token_id", 1, least=0) + 1
+        return replace(_bert(config, (_ROBERTAS[family],), first), names=_ROBERTA)
     known = ", ".join(["bert", "distilbert", *_ROBERTAS])
     raise FeatureNotSupported(
         f'model type "{family}" is not supported',

@@ -1,31 +1,28 @@
-"""A package from one ONNX file whose graph takes text itself: the rules of Oracle's LOAD_ONNX_MODEL."""
+"""A package from one ONNX file whose graph takes SQL values itself: the rules of Oracle's LOAD_ONNX_MODEL."""
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
-from onnx import TensorProto, helper
+from onnx import TensorProto
 
-from pythiadb.errors import FeatureNotSupported, InvalidModel, InvalidParameter
-from pythiadb.models.building import save_model
-from pythiadb.models.metadata import Metadata, parse_metadata
-from pythiadb.models.package import FORMAT, GRAPH, Package, Spec
-from pythiadb.models.session import measure_dimensions
-from pythiadb.models.validate import (
-    MAX_MODEL_BYTES,
-    CheckedModel,
-    check_model_file,
-    element_type,
-    graph_inputs,
-    shape_of,
-)
+from pythiadb.errors import InvalidModel, InvalidParameter
+from pythiadb.models.labels import labels_of
+from pythiadb.models.metadata import Label, check_labels, parse_metadata
+from pythiadb.models.onnx_inputs import bind_inputs
+from pythiadb.models.onnx_outputs import Outputs, choose_outputs
+from pythiadb.models.package import GRAPH, Package, Spec, safe_name
+from pythiadb.models.preparing import check_defaults
+from pythiadb.models.trial import Trial
+from pythiadb.models.validate import MAX_MODEL_BYTES, CheckedModel, check_model_file
 
-_WIDER = (TensorProto.DOUBLE, TensorProto.FLOAT16)
-_OUTPUT_KEY = "embeddingOutput"
+_RESULTS = {"embedding": "vector", "regression": "double precision", "clustering": "numeric"}
 
 
 def package_from_onnx(
@@ -34,126 +31,155 @@ def package_from_onnx(
     metadata: str | Mapping[str, Any] | None = None,
     *,
     max_bytes: int = MAX_MODEL_BYTES,
+    external_data: Mapping[str, Path] | None = None,
 ) -> Package:
-    """Return the package of an ONNX file with one string input and an embedding output.
+    """Return the package of an ONNX file.
 
     New files are written to the folder `work`; files of `source` that stay as they are are named where they lie. Without
-    `metadata` Oracle's default applies: input "input", output "embedding", attribute DATA. Raise InvalidModel or
-    FeatureNotSupported for a model that cannot be served, InvalidParameter for metadata that does not fit it.
+    `metadata` Oracle's default applies: an embedding, input "input", output "embedding", attribute DATA. `external_data`
+    maps the file names that the graph uses to files that lie elsewhere. The graph is run with made-up values to learn the
+    number and the labels of its classes. Raise InvalidModel or FeatureNotSupported for a model that cannot be served,
+    InvalidParameter for metadata that do not fit it.
     """
     meta = parse_metadata(metadata)
-    path = _as_file(source, work)
+    path = _placed(source, work, external_data or {})
     checked = check_model_file(path, max_bytes=max_bytes)
-    text = _string_input(checked.model)
-    attribute = _attribute(checked.model, meta, text.name)
-    output = _embedding_output(checked.model, meta)
+    inputs, attributes = bind_inputs(checked.model, meta)
+    outputs = choose_outputs(checked.model, meta)
     files = {GRAPH: path} | {name: path.parent / name for name in checked.external}
-    name = output.name
-    if element_type(output) in _WIDER:
-        name, files = _as_float32(checked, output, files, work)
-    elif element_type(output) != TensorProto.FLOAT:
-        raise InvalidModel(f'model output "{output.name}" is not a tensor of floating-point numbers')
+    if outputs.changed:
+        files = _rewritten(checked, path, work)
     spec = Spec(
-        format=FORMAT,
         function=meta.function,
-        graph=GRAPH,
-        tokenizer=None,
-        max_tokens=None,
-        inputs=(text.name,),
-        output=name,
-        dimensions=_dimensions(files[GRAPH], text, output, name),
-        attributes=(attribute,),
+        inputs=inputs,
+        outputs=outputs.roles,
+        attributes=attributes,
+        result=_RESULTS.get(meta.function, "numeric"),
+        labels=meta.labels,
+        normalize_prob=meta.normalize_prob,
+        default_on_null=meta.default_on_null,
     )
-    return Package(spec, files, meta.raw)
+    return Package(_complete(spec, files[GRAPH], checked, outputs), files, meta.raw)
 
 
-def _as_file(source: Path | bytes, work: Path) -> Path:
-    if isinstance(source, Path):
+def _placed(source: Path | bytes, work: Path, external: Mapping[str, Path]) -> Path:
+    """Return the graph file, with its external data beside it."""
+    if isinstance(source, Path) and all(path == source.parent / name for name, path in external.items()):
         return source
-    path = work / GRAPH
-    path.write_bytes(source)
-    return path
+    target = work / GRAPH
+    if isinstance(source, bytes):
+        target.write_bytes(source)
+    else:
+        _link(source, target)
+    for name, path in external.items():
+        if not safe_name(name):
+            raise InvalidModel(f'external data lies outside the model folder: "{name}"')
+        _link(path, work / name)
+    return target
 
 
-def _string_input(model: onnx.ModelProto) -> onnx.ValueInfoProto:
-    inputs = graph_inputs(model)
-    others = [item.name for item in inputs if element_type(item) != TensorProto.STRING]
-    if others:
+def _rewritten(checked: CheckedModel, path: Path, work: Path) -> dict[str, Path]:
+    """Write the edited graph, its external data beside it, and return the files."""
+    target = work / GRAPH
+    target.unlink(missing_ok=True)  # it may be a link to a file of the caller
+    target.write_bytes(checked.model.SerializeToString())
+    for name in checked.external:
+        if work != path.parent:
+            _link(path.parent / name, work / name)
+    return {GRAPH: target} | {name: work / name for name in checked.external}
+
+
+def _link(source: Path, target: Path) -> None:
+    """Make a file known under another name; a copy where the file system cannot link."""
+    if not source.is_file():
+        raise InvalidModel(f'model file "{source.name}" is missing')
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.unlink(missing_ok=True)
+    try:
+        os.link(source.resolve(), target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def _complete(spec: Spec, graph: Path, checked: CheckedModel, outputs: Outputs) -> Spec:
+    """Run the graph with made-up rows and return the specification with what that shows: dimensions, labels."""
+    trial = Trial(graph, spec, checked.model)
+    check_defaults(spec, trial.tensors)
+    if spec.function == "embedding":
+        return replace(spec, dimensions=trial.width("embedding"))
+    if spec.function == "regression":
+        trial.single("regression")
+        return spec
+    if "label" in spec.outputs:
+        return _by_label_alone(spec, trial, outputs)
+    widths = {role: trial.width(role) for role in spec.outputs}
+    if len(set(widths.values())) > 1:
         raise InvalidModel(
-            f'model input "{others[0]}" does not take text',
-            hint="If the model takes token ids, load its folder with the tokenizer.json.",
+            f"model outputs disagree on the number of clusters: {', '.join(map(str, widths.values()))}"
         )
-    if len(inputs) != 1:
-        raise InvalidModel(f"an embedding model takes exactly one text input, the graph has {len(inputs)}")
-    _check_text_shape(inputs[0])
-    return inputs[0]
-
-
-def _check_text_shape(value: onnx.ValueInfoProto) -> None:
-    shape = shape_of(value)
-    if not shape:
-        raise InvalidModel(f'tensor "{value.name}" has no batch dimension')
-    variable = sum(size is None for size in shape)
-    if variable > 1:
-        raise InvalidModel(
-            f'tensor "{value.name}" contains multiple dimensions ({variable}) of variable size'
-        )
-    if len(shape) > 2 or shape[1:] not in ([], [1]) or shape[0] not in (None, 1):
-        sizes = ", ".join("?" if size is None else str(size) for size in shape)
-        raise InvalidModel(f'tensor "{value.name}" has shape [{sizes}], expected [batch] or [batch, 1]')
-
-
-def _attribute(model: onnx.ModelProto, meta: Metadata, tensor: str) -> str:
-    known = {item.name for item in graph_inputs(model)}
-    for name in meta.inputs or {}:
-        if name not in known:
-            raise InvalidParameter(
-                f'field "{name}" in the JSON metadata is not a model input',
-                hint=f'The model input is "{tensor}".',
-            )
-    return meta.single_attribute() or tensor
-
-
-def _embedding_output(model: onnx.ModelProto, meta: Metadata) -> onnx.ValueInfoProto:
-    """Choose the output: the one that the metadata names, one with the name of the key, or the only one."""
-    outputs: dict[str, onnx.ValueInfoProto] = {item.name: item for item in model.graph.output}
-    if meta.embedding_output is not None:
-        if meta.embedding_output not in outputs:
-            raise InvalidParameter(
-                f'"{meta.embedding_output}" in the JSON metadata is not a model output',
-                hint=f"The model has the outputs {', '.join(outputs)}.",
-            )
-        return outputs[meta.embedding_output]
-    for name in (_OUTPUT_KEY, "embedding"):
-        if name in outputs:
-            return outputs[name]
-    if len(outputs) > 1:
+    classes = next(iter(widths.values()))
+    labels = spec.labels
+    if labels is None and spec.function == "classification":
+        labels = _own_labels(spec, trial, checked, outputs, classes)
+        if labels is not None and _names_rows(trial, outputs):
+            assert outputs.label is not None
+            # What the model answers need not be the most probable class: support vectors vote on their own.
+            spec = replace(spec, outputs={**spec.outputs, "label": outputs.label})
+    if labels is not None and len(labels) != classes:
+        tensor = next(iter(spec.outputs.values()))
         raise InvalidParameter(
-            f"model has {len(outputs)} outputs and the metadata does not say which is the embedding",
-            hint=f'Add the key "{_OUTPUT_KEY}" with one of {", ".join(outputs)}.',
+            f'the number of labels is {len(labels)}, model output "{tensor}" has {classes} classes',
+            hint="Give one label for each class, in the order of the output.",
         )
-    return next(iter(outputs.values()))
+    if labels is not None:
+        check_labels(labels)
+    text = spec.function == "classification" and labels is not None and isinstance(labels[0], str)
+    return replace(spec, labels=labels, result="text" if text else "numeric")
 
 
-def _as_float32(
-    checked: CheckedModel, output: onnx.ValueInfoProto, files: dict[str, Path], work: Path
-) -> tuple[str, dict[str, Path]]:
-    """Write the graph with a conversion to float32 after `output`; return the new output and the files."""
-    if checked.external:
-        raise FeatureNotSupported(
-            f'model output "{output.name}" is not float32 and the weights are external data'
+def _by_label_alone(spec: Spec, trial: Trial, outputs: Outputs) -> Spec:
+    """Complete a classifier that tells labels and no probabilities."""
+    tensor = spec.outputs["label"]
+    if spec.labels is not None:
+        raise InvalidParameter(
+            'metadata key "labels" needs an output with a probability for each class',
+            hint='Name it with the key "classificationProbOutput".',
         )
-    name = "pythia.float32"
-    graph = checked.model.graph
-    graph.node.append(helper.make_node("Cast", [output.name], [name], to=TensorProto.FLOAT))
-    made = helper.make_tensor_value_info(name, TensorProto.FLOAT, shape_of(output))
-    graph.output.append(made)
-    return name, {**files, **save_model(checked.model, work / GRAPH)}
+    trial.single("label")
+    return replace(spec, result="text" if outputs.types[tensor] == TensorProto.STRING else "numeric")
 
 
-def _dimensions(graph: Path, text: onnx.ValueInfoProto, output: onnx.ValueInfoProto, name: str) -> int:
-    shape = shape_of(output)
-    if shape is not None and len(shape) == 2 and shape[1]:
-        return shape[1]
-    sample = np.array(["probe"], dtype=object).reshape([1] * len(shape_of(text) or [1]))
-    return measure_dimensions(graph, {text.name: sample}, name)
+def _names_rows(trial: Trial, outputs: Outputs) -> bool:
+    """Tell whether the graph has an output with the label of each row."""
+    return outputs.label is not None and np.size(trial.output(outputs.label)) == trial.rows
+
+
+def _own_labels(
+    spec: Spec, trial: Trial, checked: CheckedModel, outputs: Outputs, classes: int
+) -> tuple[Label, ...] | None:
+    """Return the labels that the graph itself tells, None when it tells none.
+
+    An output with an entry for each class holds them. One with an entry for each row is scikit-learn's prediction: then the
+    labels stand somewhere in the graph, and those are right that agree with it.
+    """
+    if outputs.class_labels is not None:
+        return outputs.class_labels
+    if outputs.label is None:
+        return None
+    given = np.asarray(trial.output(outputs.label)).ravel()
+    if _names_rows(trial, outputs):
+        roles = {**spec.outputs, "label": outputs.label}
+        labels = labels_of(checked.model, roles, given.tolist(), trial.output(roles["probability"]))
+        if labels is not None:
+            return labels
+        if outputs.label_named:
+            raise InvalidParameter(
+                f'model output "{outputs.label}" does not tell which label belongs to which class',
+                hint='Add the key "labels" to the metadata, in the order of the probabilities.',
+            )
+        return None
+    if given.size != classes and outputs.label_named:
+        raise InvalidModel(
+            f'model output "{outputs.label}" has {given.size} labels, "{spec.outputs["probability"]}" has {classes} classes'
+        )
+    return tuple(given.tolist()) if given.size == classes else None

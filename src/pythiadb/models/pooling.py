@@ -34,12 +34,14 @@ _SMALLEST_COUNT = 1e-9
 class Pooling:
     """Modes whose results are concatenated, and whether the result is scaled to length 1.
 
-    `assumed` is true when the folder does not say how to pool and the mean was taken.
+    `assumed` is true when the folder does not say how to pool and the mean was taken. `with_prompt` is false for the few models
+    whose prompt's tokens are left out.
     """
 
     modes: tuple[str, ...]
     normalize: bool
     assumed: bool = False
+    with_prompt: bool = True
 
     def dimensions(self, hidden: int) -> int:
         """Return the length of the embedding for token vectors of length `hidden`."""
@@ -59,16 +61,19 @@ def read_pooling(folder: Path, default: str | None = None) -> Pooling:
         return Pooling((default or "mean",), normalize=False, assumed=default is None)
     modes: tuple[str, ...] = ()
     normalize = False
-    for kind, place in _modules(path):
+    with_prompt = True
+    for kind, place in read_modules(path):
         if kind == "Pooling":
-            modes = _modes(read_json(folder / place / "config.json"))
+            config = read_json(folder / place / "config.json")
+            modes = _modes(config)
+            with_prompt = config.get("include_prompt", True) is not False
         elif kind == "Normalize":
             normalize = True
         elif kind != "Transformer":
             raise FeatureNotSupported(f'sentence-transformers module "{kind}" is not supported')
     if not modes:
         raise InvalidModel(f'"{path.name}" names no pooling module')
-    return Pooling(modes, normalize)
+    return Pooling(modes, normalize, with_prompt=with_prompt)
 
 
 def add_pooling(graph: GraphBuilder, tokens: str, mask: str, pooling: Pooling, output: str) -> None:
@@ -101,8 +106,8 @@ def _load(path: Path) -> object:
         raise InvalidModel(f'"{path.name}" is not valid JSON', detail=f"{error}.") from error
 
 
-def _modules(path: Path) -> list[tuple[str, str]]:
-    """Return (last part of the type, folder) of every module, in order."""
+def read_modules(path: Path) -> list[tuple[str, str]]:
+    """Return (last part of the type, folder) of every module of a `modules.json`, in order."""
     value = _load(path)
     if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
         raise InvalidModel(f'"{path.name}" is not a list of modules')

@@ -1,153 +1,248 @@
-"""Run a package with ONNX Runtime. The only module that imports onnxruntime.
+"""Run a package: what the engine and the importers use of models.
 
-Work is split so that callers can merge it: `tokenize` turns texts into rows, rows of several callers can be put into one
-list, and `run` turns rows into vectors, in *micro-batches*. A micro-batch holds rows of like length, padded to its longest.
-No library of custom operators is ever registered.
+Work is split so that callers can merge it: `tokenize` and `prepare` turn SQL values into items, items of several callers can
+be put into one list, and `run` turns items into outputs. Rows of like length meet in *micro-batches*, padded to their
+longest; rows of numbers meet in slabs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cache
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
-from onnx import TensorProto, defs, helper
 
-from pythiadb.errors import InvalidModel, InvalidParameter, InvalidVector
+from pythiadb.errors import InvalidModel, InvalidParameter, RunStopped
+from pythiadb.models.items import SLAB_COST, TOKENS, Item, Tensor
 from pythiadb.models.package import Spec
-from pythiadb.models.tokenizing import MAX_INPUT_BYTES, Tokenizer, Tokens, clean_text, pad
-
-Vectors = NDArray[np.float32]
-Row = Tokens | str  # a tokenized text, or the text itself when the graph takes strings
-ShouldStop = Callable[[], bool]
+from pythiadb.models.preparing import LoadImage, Preparer, Records
+from pythiadb.models.runtime import (
+    Graph,
+    Run,
+    measure_dimensions,
+    runtime_versions,
+    save_optimized,
+    trim_arena,
+)
+from pythiadb.models.scoring import Arrays, Output, Scores, Vectors, check_output, split_output
+from pythiadb.models.tokenizing import MAX_INPUT_BYTES, Tokenizer, pad
 
 # Padded tokens of a micro-batch. Measured with MiniLM on a shared machine, so in relation only: for texts of one length 512 to
 # 4096 differ within the noise; for 64 texts of mixed length a larger batch pads more, and 1024 is 15 to 50 % faster than 2048.
 MAX_BATCH_TOKENS = 1024
 MAX_BATCH_ROWS = 64
 
-_NUMBERS = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
-_NO_VERSION = 2**63 - 1  # what ONNX Runtime reports for a file without a version
-_SILENT = 4  # log severity "fatal": faults come as exceptions
+__all__ = [
+    "MAX_BATCH_ROWS",
+    "MAX_BATCH_TOKENS",
+    "Item",
+    "Model",
+    "Output",
+    "RunStopped",
+    "Scores",
+    "Vectors",
+    "measure_dimensions",
+    "micro_batches",
+    "open_model",
+    "runtime_versions",
+    "save_optimized",
+    "trim_arena",
+]
 
-
-class Cancelled(Exception):
-    """A run was stopped between two micro-batches because its caller asked for it."""
-
-
-@dataclass(frozen=True, slots=True)
-class RuntimeVersions:
-    """The newest file version and operator sets that the installed ONNX Runtime reads."""
-
-    ir: int
-    opset: int
-    ml_opset: int
+Feed = dict[str, NDArray[Any]]
 
 
 class Model:
-    """An open model. `run` may be called from several threads at once; they share the session's threads."""
+    """An open model. `run` may be called from several threads at once; `lanes` of them make the most of its threads.
 
-    def __init__(self, session: ort.InferenceSession, spec: Spec, tokenizer: Tokenizer | None) -> None:
+    `narrow` is the same graph on a single thread: runs of their own, one a core, do more together than one after the other
+    on all cores. It costs next to nothing where both map the same weights.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        spec: Spec,
+        tokenizer: Tokenizer | None,
+        *,
+        narrow: Graph | None = None,
+        lanes: int = 1,
+    ) -> None:
         self.spec = spec
-        self._session = session
-        self._tokenizer = tokenizer
-        self._inputs = {item.name: item for item in session.get_inputs()}
-        missing = [name for name in spec.inputs if name not in self._inputs]
-        if missing or spec.output not in {item.name for item in session.get_outputs()}:
-            raise InvalidModel(f'model graph has no tensor "{missing[0] if missing else spec.output}"')
-        batch = next(iter(self._inputs[spec.inputs[0]].shape or ["?"]))
-        self._max_rows = batch if isinstance(batch, int) and batch > 0 else MAX_BATCH_ROWS
+        self.lanes = lanes
+        self._graph = graph
+        self._narrow = narrow or graph
+        for name in (*(i.tensor for i in spec.inputs), *spec.outputs.values()):
+            if name not in graph.inputs and name not in graph.outputs:
+                raise InvalidModel(f'model graph has no tensor "{name}"')
+        loose = {a.name for a in spec.attributes if a.type == "blob"}
+        self._tensors = {i.tensor: graph.tensor(i.tensor, i.attributes[0] in loose) for i in spec.inputs}
+        self._alone = any(tensor.loose for tensor in self._tensors.values())
+        self._fixed = next((t.batch for t in self._tensors.values() if t.batch), None)
+        self._preparer = Preparer(spec, self._tensors, tokenizer, _image_loader(spec, self._tensors))
+        self._sources = {i.tensor: i.source for i in spec.inputs}
+        # Texts vary in length, so like meets like; everything else is stacked as it comes.
+        self._by_length = tokenizer is not None or (
+            spec.function == "embedding" and "text" in self._sources.values()
+        )
 
-    def tokenize(self, texts: Sequence[str], *, max_bytes: int = MAX_INPUT_BYTES) -> list[Row]:
-        """Return one row a text, in order. Raise LimitExceeded for a text of more than `max_bytes` UTF-8 bytes."""
-        clean = [clean_text(text, max_bytes) for text in texts]
-        if self._tokenizer is None:
-            return list(clean)
-        return list(self._tokenizer.encode(clean))
+    def tokenize(self, texts: Sequence[str], *, max_bytes: int = MAX_INPUT_BYTES) -> list[Item]:
+        """Return one item a text, in order, for a model that embeds text.
 
-    def run(self, rows: Sequence[Row], should_stop: ShouldStop | None = None) -> Vectors:
-        """Return the embeddings of `rows`, float32 [rows, dimensions], in order.
-
-        Raise Cancelled when `should_stop` says so before a micro-batch, InvalidVector when the model gives NaN or infinity,
-        InvalidModel when the graph fails.
+        Raise LimitExceeded for a text of more than `max_bytes` UTF-8 bytes.
         """
-        vectors = np.empty((len(rows), self.spec.dimensions), dtype=np.float32)
-        for batch in micro_batches([len(row) for row in rows], max_rows=self._max_rows):
-            if should_stop is not None and should_stop():
-                raise Cancelled
-            vectors[batch] = self._run_batch([rows[number] for number in batch])
-        return vectors
+        return self._preparer.texts(texts, max_bytes)
 
-    def embed(self, texts: Sequence[str], should_stop: ShouldStop | None = None) -> Vectors:
+    def prepare(self, records: Records, *, max_bytes: int = MAX_INPUT_BYTES) -> list[Item]:
+        """Return items for JSON objects that map attributes to values; in order they cover all records.
+
+        Attributes that are missing are NULL, others are ignored. A record that is None, or has a NULL that its tensor cannot
+        hold, stays a row without an answer. Raise InvalidParameter for a value that does not fit its attribute, LimitExceeded
+        for a text, a file or a picture of more than `max_bytes` bytes.
+        """
+        return self._preparer.records(records, max_bytes)
+
+    def prepare_matrix(
+        self,
+        attributes: Sequence[str],
+        values: NDArray[Any],
+        nulls: NDArray[np.bool_] | None = None,
+        constants: Mapping[str, Any] | None = None,
+    ) -> list[Item]:
+        """Return items for float64, float32 or int32 [rows, attributes], `nulls` marking NULL in it, without a Python object a value.
+
+        `constants` are attributes that are the same for all rows, with values as in a record.
+
+        A row with a value that its tensor cannot hold (an integer over 2^53, an overflow) is a row without an answer. Raise
+        InvalidParameter when the model takes anything but numbers.
+        """
+        return self._preparer.matrix(attributes, values, nulls, constants or {})
+
+    def begin(self, *, alone: bool = True) -> Run:
+        """Return what a run can be stopped by."""
+        return Run(alone=alone)
+
+    def run(self, items: Sequence[Item], run: Run | None = None) -> list[Output]:
+        """Return one output an item: float32 [rows, dimensions] for embeddings, else Scores.
+
+        Raise RunStopped when `run` was stopped, InvalidVector when an embedding has NaN or infinity, InvalidModel when the
+        graph fails or gives another shape than its specification says.
+        """
+        return split_output(self.spec, self._arrays(items, run or Run()), items)
+
+    def embed(self, texts: Sequence[str]) -> Vectors:
         """Tokenize and run: the embeddings of `texts`, float32 [texts, dimensions], in order."""
-        return self.run(self.tokenize(texts), should_stop)
+        return self._arrays(self.tokenize(texts), Run())["embedding"]
 
     def facts(self) -> dict[str, Any]:
         """Return what the views show: tensors as Oracle writes them, producer, version, dimensions."""
-        meta = self._session.get_modelmeta()
         return {
-            "inputs": [_describe(self._inputs[name]) for name in self.spec.inputs],
-            "outputs": [_describe(item) for item in self._session.get_outputs()],
+            **self._graph.facts([i.tensor for i in self.spec.inputs]),
             "dimensions": self.spec.dimensions,
             "max_tokens": self.spec.max_tokens,
-            "graph_name": meta.graph_name,
-            "graph_description": meta.graph_description,
-            "producer": meta.producer_name,
-            "version": None if meta.version == _NO_VERSION else meta.version,
         }
 
-    def _run_batch(self, rows: Sequence[Row]) -> Vectors:
-        vectors = _call(self._session, self.spec.output, self._feed(rows))
-        expected = (len(rows), self.spec.dimensions)
-        if vectors.shape != expected:
-            raise InvalidModel(
-                f'model output "{self.spec.output}" has shape {list(vectors.shape)}, expected {list(expected)}'
-            )
-        if not np.isfinite(vectors).all():
-            raise InvalidVector(f'model output "{self.spec.output}" holds NaN or infinite values')
-        return vectors
+    @property
+    def tensors(self) -> Mapping[str, Tensor]:
+        """The inputs of the graph that the specification fills, by name."""
+        return self._tensors
 
-    def _feed(self, rows: Sequence[Row]) -> dict[str, NDArray[Any]]:
-        names = self.spec.inputs
-        if self._tokenizer is None:
-            return {names[0]: _strings(rows, len(self._inputs[names[0]].shape))}
-        tensors = pad([row for row in rows if isinstance(row, Tokens)])
+    def _arrays(self, items: Sequence[Item], run: Run) -> Arrays:
+        """Run all present rows and return an array a role, in the order of the items."""
+        present = [item for item in items if item.present]
+        if not present:
+            return {role: self._empty(role) for role in self.spec.outputs}
+        return self._sorted(present, run) if self._by_length else self._stacked(present, run)
+
+    def _empty(self, role: str) -> NDArray[Any]:
+        if role in ("regression", "label"):
+            return np.zeros(0)
+        width = self.spec.dimensions if role == "embedding" else len(self.spec.labels or (1,))
+        return np.zeros((0, width or 1), dtype=np.float32)
+
+    def _sorted(self, items: Sequence[Item], run: Run) -> Arrays:
+        """Run items of one row each in micro-batches of like length."""
+        batches = list(micro_batches([len(item) for item in items], max_rows=self._fixed or MAX_BATCH_ROWS))
+        parts = [self._call([items[number] for number in batch], len(batch), run) for batch in batches]
+        order = np.concatenate([np.array(batch) for batch in batches])
+        arrays: Feed = {}
+        for role in self.spec.outputs:
+            values = np.concatenate([part[role] for part in parts])
+            arrays[role] = np.empty_like(values)
+            arrays[role][order] = values
+        return arrays
+
+    def _stacked(self, items: Sequence[Item], run: Run) -> Arrays:
+        """Run items of any number of rows in the order in which they come."""
+        groups = [[item] for item in items] if self._alone else _groups(items)
+        parts = [self._call(group, sum(i.present for i in group), run) for group in groups]
+        return {role: _joined([part[role] for part in parts]) for role in self.spec.outputs}
+
+    def _call(self, items: Sequence[Item], rows: int, run: Run) -> Arrays:
+        """Run the present rows of some items; a fixed batch size is met by repeating the last row."""
+        feed = self._feed(items)
+        graph = self._graph if run.alone else self._narrow
+        names = list(self.spec.outputs.values())
+        if self._alone:  # such a graph may answer without a batch dimension
+            return self._checked([v.reshape(1, -1) for v in graph.run(feed, names, run)], rows)
+        if self._fixed is None or self._fixed == rows:
+            return self._checked(graph.run(feed, names, run), rows)
+        parts = []
+        for start in range(0, rows, self._fixed):
+            size = min(self._fixed, rows - start)
+            piece = {
+                name: _exactly(tensor[start : start + size], self._fixed) for name, tensor in feed.items()
+            }
+            outputs = graph.run(piece, names, run)
+            parts.append(self._checked([values[:size] for values in outputs], size))
+        return {role: _joined([part[role] for part in parts]) for role in self.spec.outputs}
+
+    def _checked(self, outputs: Sequence[NDArray[Any]], rows: int) -> Arrays:
         return {
-            name: tensor.astype(_NUMBERS[self._inputs[name].type], copy=False)
-            for name, tensor in zip(names, tensors, strict=False)
+            role: check_output(self.spec, role, values, rows)
+            for role, values in zip(self.spec.outputs, outputs, strict=True)
         }
 
+    def _feed(self, items: Sequence[Item]) -> Feed:
+        feed: Feed = {}
+        encoded: dict[str, NDArray[Any]] = {}
+        if any(source in TOKENS for source in self._sources.values()):
+            encoded = dict(zip(TOKENS, pad([i.tokens for i in items if i.tokens is not None]), strict=True))
+        for name, source in self._sources.items():
+            tensor = self._tensors[name]
+            if source in TOKENS:
+                feed[name] = _sized(encoded[source], tensor)
+            elif tensor.loose:
+                feed[name] = items[0].tensors[name][0]
+            else:
+                feed[name] = _joined([item.tensors[name] for item in items]).astype(tensor.dtype, copy=False)
+        return feed
 
-def open_model(files: Mapping[str, Path] | Path, spec: Spec, *, threads: int) -> Model:
+
+def open_model(
+    files: Mapping[str, Path] | Path, spec: Spec, *, threads: int, graph: Path | None = None
+) -> Model:
     """Open a package for running on `threads` threads.
 
-    `files` maps stored names to paths, or is the folder that holds them; external data must lie beside the graph. Raise
-    InvalidModel when a file is missing or ONNX Runtime refuses the graph.
+    `files` maps stored names to paths, or is the folder that holds them; external data must lie beside the graph. `graph` is
+    an optimized graph to use instead of the stored one, whose weights are mapped. Raise InvalidModel when a file is missing or ONNX Runtime refuses
+    the graph.
     """
     if threads < 1:
         raise InvalidParameter(f"number of threads must be at least 1, not {threads}")
-    session = _open(_file(files, spec.graph), threads)
+    opened = Graph(graph or _file(files, spec.graph), threads)
+    narrow = Graph(graph, 1) if graph is not None and threads > 1 else None
     tokenizer = None
     if spec.tokenizer is not None:
         if spec.max_tokens is None:
             raise InvalidModel("model specification names a tokenizer and no max_tokens")
-        tokenizer = Tokenizer(_file(files, spec.tokenizer), spec.max_tokens)
-    return Model(session, spec, tokenizer)
-
-
-def measure_dimensions(graph: Path, feed: Mapping[str, NDArray[Any]], output: str) -> int:
-    """Run a graph once and return the length of its embeddings; raise InvalidModel when the output is not a matrix."""
-    vectors = _call(_open(graph, threads=1), output, feed)
-    if vectors.ndim != 2 or vectors.shape[1] == 0:
-        raise InvalidModel(
-            f'model output "{output}" has shape {list(vectors.shape)}, expected [batch, dimensions]'
-        )
-    return int(vectors.shape[1])
+        tokenizer = Tokenizer(_file(files, spec.tokenizer), spec.max_tokens, pairs=spec.is_pair)
+    elif any(i.source in TOKENS for i in spec.inputs):
+        raise InvalidModel("model specification takes tokens and names no tokenizer")
+    # Two runs on the same threads fill each other's gaps.
+    return Model(opened, spec, tokenizer, narrow=narrow, lanes=threads if narrow else min(threads, 2))
 
 
 def micro_batches(
@@ -170,71 +265,35 @@ def micro_batches(
         yield batch
 
 
-@cache
-def runtime_versions() -> RuntimeVersions:
-    """Find out, by trying, which ONNX versions the installed ONNX Runtime reads: it does not say."""
-    opset = _newest(lambda version: _trial(opset=version), defs.onnx_opset_version())
-    return RuntimeVersions(
-        ir=_newest(lambda version: _trial(ir=version), opset),
-        opset=opset,
-        ml_opset=_newest(lambda version: _trial(ml_opset=version), 20),
-    )
+def _groups(items: Sequence[Item]) -> Iterator[list[Item]]:
+    """Yield lists of neighbours that are run at once: small items together, none over SLAB_COST unless alone."""
+    group: list[Item] = []
+    cost = 0
+    for item in items:
+        if group and cost + len(item) > SLAB_COST:
+            yield group
+            group, cost = [], 0
+        group.append(item)
+        cost += len(item)
+    yield group
 
 
-def _newest(trial: Callable[[int], bytes], start: int) -> int:
-    """Return the highest version up to `start` that loads."""
-    for version in range(start, 1, -1):
-        if _loads(trial(version)):
-            return version
-    return 1
+def _joined(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
-def _loads(model: bytes) -> bool:
-    try:
-        ort.InferenceSession(model, _options(1), providers=["CPUExecutionProvider"])
-    except Exception:  # ONNX Runtime's exceptions have no common base of their own
-        return False
-    return True
+def _exactly(rows: NDArray[Any], count: int) -> NDArray[Any]:
+    if len(rows) == count:
+        return rows
+    return np.concatenate([rows, np.repeat(rows[-1:], count - len(rows), axis=0)])
 
 
-def _trial(opset: int = 17, ir: int = 8, ml_opset: int = 1) -> bytes:
-    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xy")
-    graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "trial", [x], [y])
-    opsets = [helper.make_opsetid("", opset), helper.make_opsetid("ai.onnx.ml", ml_opset)]
-    return bytes(helper.make_model(graph, opset_imports=opsets, ir_version=ir).SerializeToString())
-
-
-def _options(threads: int) -> ort.SessionOptions:
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
-    options.log_severity_level = _SILENT
-    # Waiting threads sleep: the engine shares the machine with PostgreSQL.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    # Batches differ in shape, so plans of one shape would only pile up.
-    options.enable_mem_pattern = False
-    return options
-
-
-def _open(graph: Path, threads: int) -> ort.InferenceSession:
-    try:
-        return ort.InferenceSession(graph, _options(threads), providers=["CPUExecutionProvider"])
-    except Exception as error:  # see _loads
-        raise InvalidModel(f'could not open model file "{graph.name}"', detail=_one_line(error)) from error
-
-
-def _call(session: ort.InferenceSession, output: str, feed: Mapping[str, NDArray[Any]]) -> Vectors:
-    try:
-        (vectors,) = session.run([output], dict(feed))
-    except Exception as error:  # see _loads
-        raise InvalidModel("model graph failed while running", detail=_one_line(error)) from error
-    return np.asarray(vectors, dtype=np.float32)
-
-
-def _strings(rows: Sequence[Row], rank: int) -> NDArray[Any]:
-    texts = np.array(rows, dtype=object)
-    return texts if rank == 1 else texts.reshape(-1, 1)
+def _sized(tokens: NDArray[np.int64], tensor: Tensor) -> NDArray[Any]:
+    """Give padded tokens the type of the tensor, and its length when that is fixed."""
+    length = tensor.shape[0] if tensor.shape else None
+    if length is not None and length > tokens.shape[1]:
+        tokens = np.pad(tokens, ((0, 0), (0, length - tokens.shape[1])))
+    return tokens.astype(tensor.dtype, copy=False)
 
 
 def _file(files: Mapping[str, Path] | Path, name: str) -> Path:
@@ -244,13 +303,14 @@ def _file(files: Mapping[str, Path] | Path, name: str) -> Path:
     return path
 
 
-def _describe(item: ort.NodeArg) -> str:
-    """Write a tensor as Oracle's views do: `embedding:float32[?,384]`."""
-    kind = item.type.removeprefix("tensor(").removesuffix(")")
-    kind = {"float": "float32", "double": "float64"}.get(kind, kind)
-    sizes = ",".join(str(size) if isinstance(size, int) else "?" for size in item.shape)
-    return f"{item.name}:{kind}[{sizes}]"
+def _image_loader(spec: Spec, tensors: Mapping[str, Tensor]) -> LoadImage | None:
+    pictures = [i for i in spec.inputs if i.source == "image"]
+    if not pictures:
+        return None
+    from pythiadb.models import images  # Pillow is only needed here
 
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:500].rstrip(".") + "."
+    if tensors[pictures[0].tensor].loose:
+        return images.checked_file
+    if spec.image is None:
+        raise InvalidModel("model specification takes a picture and has no image parameters")
+    return images.load(spec.image)

@@ -34,18 +34,27 @@ class Tokenizer:
     Files are saved with the settings of the last use: all-MiniLM-L6-v2 truncates at 128 and pads every text to 128.
     """
 
-    def __init__(self, path: Path, max_tokens: int) -> None:
+    def __init__(self, path: Path, max_tokens: int, *, pairs: bool = False) -> None:
+        """Open a tokenizer; `pairs` checks that two texts have room too. Raise InvalidModel when there is none."""
         self._backend = load_tokenizer(path)
         self._backend.no_padding()
-        special = self._backend.num_special_tokens_to_add(False)
+        special = self._backend.num_special_tokens_to_add(pairs)
         if max_tokens <= special:
             raise InvalidModel(f"{max_tokens} tokens leave no room beside {special} special tokens")
-        self._backend.enable_truncation(max_tokens)
+        self._backend.enable_truncation(max_tokens, strategy="longest_first")
 
     @property
     def vocabulary_size(self) -> int:
         """Return one more than the largest token id."""
         return max(self._backend.get_vocab(with_added_tokens=True).values(), default=-1) + 1
+
+    def encode_pairs(self, pairs: Sequence[tuple[str, str]]) -> list[Tokens]:
+        """Return the tokens of each pair, in order; the types are 0 and 1 if the model tells its texts apart.
+
+        A pair that is too long is cut at the end of its longer text. Texts must have passed `clean_text`.
+        """
+        encodings = self._backend.encode_batch_fast(list(pairs))
+        return [Tokens(tuple(item.ids), tuple(item.type_ids)) for item in encodings]
 
     def encode(self, texts: Sequence[str]) -> list[Tokens]:
         """Return the tokens of each text, in order. Texts must have passed `clean_text`."""

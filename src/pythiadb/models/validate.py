@@ -1,13 +1,12 @@
 """Checks of an ONNX file before anything is run: what it is, which operators it uses, which other files it names.
 
-A model file comes from a stranger. It may only use operators that ONNX Runtime brings, and external data may only come from
-files in the model's own folder.
+A model file comes from a stranger. It may only use operators that ONNX Runtime and onnxruntime-extensions bring, and external
+data may only come from files in the model's own folder.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,13 +14,14 @@ import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import TensorProto
 
-from pythiadb.errors import FeatureNotSupported, InvalidModel, LimitExceeded
+from pythiadb.errors import InvalidModel, LimitExceeded
+from pythiadb.models.custom import check_operators
 from pythiadb.models.package import safe_name
+from pythiadb.models.walking import graphs, tensors
 
 MAX_MODEL_BYTES = 16 * 1024**3  # graph and external data together
 _PROTOBUF_LIMIT = 2**31 - 1  # bytes in one message
-_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})
-_EXTENSIONS = "ai.onnx.contrib"
+_MAX_ELEMENTS = 2**31  # of one tensor by its shape: 8 GiB of float32
 _PACKED_BITS = {"INT4": 4, "UINT4": 4, "FLOAT4E2M1": 4, "INT2": 2, "UINT2": 2}
 
 
@@ -37,12 +37,13 @@ def check_model_file(path: Path, *, max_bytes: int = MAX_MODEL_BYTES) -> Checked
     """Read and check an ONNX file and the files that it names.
 
     Raise InvalidModel for a file that is not a complete ONNX model, is newer than the installed ONNX Runtime, uses custom
-    operators or names external data that is missing, too short or outside its folder; FeatureNotSupported for tokenizer
-    operators in the graph; LimitExceeded over `max_bytes`.
+    operators or huge tensors, or names external data that is missing, too short or outside its folder; FeatureNotSupported
+    for an operator of onnxruntime-extensions that does more than compute; LimitExceeded over `max_bytes`.
     """
     model = _read(path, max_bytes)
     _check_versions(model)
-    _check_operators(model)
+    check_operators(model)
+    _check_sizes(model)
     external = _check_external_data(model, path.parent)
     total = path.stat().st_size + sum((path.parent / name).stat().st_size for name in external)
     _check_size(path.name, total, max_bytes)
@@ -61,7 +62,10 @@ def shape_of(value: onnx.ValueInfoProto) -> list[int | None] | None:
     tensor = value.type.tensor_type
     if not tensor.HasField("shape"):
         return None
-    return [item.dim_value if item.HasField("dim_value") else None for item in tensor.shape.dim]
+    return [
+        item.dim_value if item.HasField("dim_value") and item.dim_value >= 0 else None  # some write -1
+        for item in tensor.shape.dim
+    ]
 
 
 def element_type(value: onnx.ValueInfoProto) -> int:
@@ -101,7 +105,7 @@ def _check_size(name: str, size: int, limit: int) -> None:
 
 
 def _check_versions(model: onnx.ModelProto) -> None:
-    from pythiadb.models.session import runtime_versions  # loads ONNX Runtime
+    from pythiadb.models.runtime import runtime_versions  # loads ONNX Runtime
 
     newest = runtime_versions()
     if model.ir_version > newest.ir:
@@ -119,70 +123,27 @@ def _check_versions(model: onnx.ModelProto) -> None:
             )
 
 
-def _check_operators(model: onnx.ModelProto) -> None:
-    local = {(item.domain, item.name) for item in model.functions}
-    for node in _nodes(model):
-        if node.domain in _DOMAINS or (node.domain, node.op_type) in local:
-            continue
-        if node.domain == _EXTENSIONS:
-            raise FeatureNotSupported(
-                f'operator "{node.op_type}" of onnxruntime-extensions is not supported in a model graph',
-                hint="Load the model's folder with its tokenizer.json instead.",
-            )
+def _check_sizes(model: onnx.ModelProto) -> None:
+    """Refuse tensors that are huge by their shape alone, before anything tries to allocate them."""
+    for graph in graphs(model):
+        for value in (*graph.input, *graph.output, *graph.value_info):
+            _check_elements(value.name, [size or 1 for size in shape_of(value) or []])
+    for tensor in tensors(model):
+        _check_elements(tensor.name, list(tensor.dims))
+
+
+def _check_elements(name: str, sizes: list[int]) -> None:
+    if min(sizes, default=1) < 0:
+        raise InvalidModel(f'tensor "{name}" has a negative size')
+    if math.prod(sizes) > _MAX_ELEMENTS:
         raise InvalidModel(
-            f'model uses custom operator "{node.op_type}" of domain "{node.domain}"',
-            detail="Only the operators that ONNX Runtime itself brings may be used.",
+            f'tensor "{name}" has {math.prod(sizes)} elements by its shape, the limit is {_MAX_ELEMENTS}'
         )
-
-
-def _nodes(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
-    """Yield every node: of the graph, of the bodies of If, Loop and Scan, and of the model's own functions."""
-    for graph in _graphs(model):
-        yield from graph.node
-    for function in model.functions:
-        yield from function.node
-
-
-def _graphs(model: onnx.ModelProto) -> Iterator[onnx.GraphProto]:
-    """Yield the graph and every graph inside a node, in functions too."""
-    yield from _with_subgraphs(model.graph)
-    for function in model.functions:
-        yield from _subgraphs(function.node)
-
-
-def _with_subgraphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
-    yield graph
-    yield from _subgraphs(graph.node)
-
-
-def _subgraphs(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.GraphProto]:
-    # Protobuf refuses more than 100 levels, so the recursion is bounded.
-    for node in nodes:
-        for attribute in node.attribute:
-            if attribute.HasField("g"):
-                yield from _with_subgraphs(attribute.g)
-            for graph in attribute.graphs:
-                yield from _with_subgraphs(graph)
-
-
-def _tensors(model: onnx.ModelProto) -> Iterator[TensorProto]:
-    """Yield every tensor that may name external data."""
-    for graph in _graphs(model):
-        yield from graph.initializer
-        for sparse in graph.sparse_initializer:
-            yield from (sparse.values, sparse.indices)
-    for node in _nodes(model):
-        for attribute in node.attribute:
-            if attribute.HasField("t"):
-                yield attribute.t
-            yield from attribute.tensors
-            for sparse in (attribute.sparse_tensor, *attribute.sparse_tensors):
-                yield from (sparse.values, sparse.indices)
 
 
 def _check_external_data(model: onnx.ModelProto, folder: Path) -> tuple[str, ...]:
     names: dict[str, int] = {}
-    for tensor in _tensors(model):
+    for tensor in tensors(model):
         if tensor.data_location != TensorProto.EXTERNAL and not tensor.external_data:
             continue
         entries = {entry.key: entry.value for entry in tensor.external_data}

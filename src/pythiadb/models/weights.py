@@ -33,10 +33,7 @@ class Weights:
         Raise InvalidModel when it is missing, has another shape, or does not hold floating-point numbers.
         """
         stored = self._find(name)
-        try:
-            values = self._sources[stored].get_tensor(stored)
-        except SafetensorError as error:
-            raise InvalidModel(f'could not read weight "{stored}"', detail=f"{error}.") from error
+        values = self._read(stored)
         if len(values.shape) != len(shape) or any(
             w and w != g for w, g in zip(shape, values.shape, strict=True)
         ):
@@ -46,6 +43,24 @@ class Weights:
             raise InvalidModel(f'weight "{stored}" has type {values.dtype}, expected floating point')
         floats: NDArray[np.float32] = values.astype(np.float32, copy=False)
         return floats
+
+    def has(self, name: str) -> bool:
+        """Tell whether there is a tensor of that very name."""
+        return name in self._sources
+
+    def integers(self, name: str) -> NDArray[np.int64]:
+        """Return a list of integers, as int64; raise InvalidModel when it is missing or something else."""
+        values = self._read(self._find(name))
+        if values.dtype.kind not in "iu" or values.ndim != 1 or values.size == 0:
+            raise InvalidModel(f'weight "{name}" is not a list of integers')
+        return values.astype(np.int64)
+
+    def _read(self, stored: str) -> NDArray[Any]:
+        try:
+            values: NDArray[Any] = self._sources[stored].get_tensor(stored)
+        except SafetensorError as error:
+            raise InvalidModel(f'could not read weight "{stored}"', detail=f"{error}.") from error
+        return values
 
     def _find(self, name: str) -> str:
         # The first BERT checkpoints call the two vectors of a LayerNorm gamma and beta.

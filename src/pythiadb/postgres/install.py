@@ -18,7 +18,7 @@ from psycopg import sql
 
 from pythiadb.errors import SchemaVersionError
 
-SCHEMAS = ("pythia", "dbms_vector")
+SCHEMAS = ("pythia", "vecsys", "dbms_vector", "dbms_data_mining", "dbms_output")
 LOCK_KEY = 7_034_921_553  # any number: two installers meet at it
 SEARCH_PATH = '"$user", public, pythia'
 Connection = psycopg.Connection[Any]
@@ -48,8 +48,12 @@ def definitions() -> list[Script]:
     """Return the repeatable files in the order in which they run."""
     root = files("pythiadb") / "schema"
     order = [
-        "pythia/engine.sql", "pythia/embedding.sql", "pythia/vectors.sql", "pythia/models.sql", "pythia/views.sql",
-        "dbms_vector/models.sql", "privileges.sql",
+        "pythia/engine.sql", "pythia/scoring.sql", "pythia/matrix.sql", "pythia/embedding.sql", "pythia/vectors.sql", "pythia/models.sql",
+        "pythia/export.sql", "pythia/fetching.sql", "pythia/views.sql", "pythia/switching.sql", "pythia/details.sql",
+        "pythia/dictionary.sql",
+        "pythia/vector_journal.sql", "pythia/vector_filters.sql", "pythia/vector_search.sql", "pythia/vector_many.sql", "pythia/vector_checks.sql", "pythia/vector_dimensions.sql", "pythia/vector_indexes.sql", "pythia/vector_commands.sql", "pythia/vector_explain.sql", "pythia/vector_following.sql",
+        "pythia/vector_views.sql", "pythia/vector_options.sql", "pythia/vector_accuracy.sql", "pythia/vector_report.sql", "pythia/vector_memory.sql",
+        "dbms_vector/models.sql", "dbms_vector/indexes.sql", "dbms_data_mining/models.sql", "dbms_output/output.sql", "privileges.sql",
     ]  # fmt: skip
     return [Script(name, root.joinpath(name).read_text()) for name in order]
 
@@ -232,8 +236,17 @@ def uninstall(connection: Connection, *, cascade: bool = False) -> None:
                 hint="Drop them first, or run: pythia uninstall --cascade",
             )
         connection.execute("SET LOCAL client_min_messages = warning")
-        for schema in reversed(SCHEMAS):
+        for schema in reversed(_own_schemas(connection)):
             connection.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(sql.Identifier(schema)))
     if _own_search_path(connection) == SEARCH_PATH:
         statement = sql.SQL("ALTER DATABASE {} RESET search_path")
         connection.execute(statement.format(sql.Identifier(connection.info.dbname)))
+
+
+def _own_schemas(connection: Connection) -> list[str]:
+    """Return the schemas that no extension has made; orafce brings a dbms_output of its own."""
+    query = (
+        "SELECT EXISTS (SELECT FROM pg_depend WHERE classid = 'pg_namespace'::regclass AND objid = to_regnamespace(%s) "
+        "AND deptype = 'e')"
+    )
+    return [schema for schema in SCHEMAS if connection.execute(query, (schema,)).fetchone() == (False,)]

@@ -78,9 +78,15 @@ class Server:
 
         postmaster.pid survives a kill -9, and its number may since belong to any other process: the name is checked too.
         """
+        postmaster = self._postmaster()
+        return None if postmaster is None or _is_unburied(postmaster) else postmaster.pid
+
+    def _postmaster(self) -> psutil.Process | None:
+        """Return the process that postmaster.pid names, which may have ended."""
         try:
             number = int((self.layout.pgdata / "postmaster.pid").read_text().split("\n", 1)[0])
-            return number if psutil.Process(number).name().startswith("postgres") else None
+            process = psutil.Process(number)
+            return process if process.name().startswith("postgres") else None
         except (FileNotFoundError, ValueError, psutil.NoSuchProcess):
             return None
 
@@ -110,7 +116,8 @@ class Server:
     def start(self) -> None:
         """Start the server and wait until it answers. Raises ClusterError with the end of the log if it does not."""
         self.check_version()
-        self._wait_for_orphans()
+        if self._wait_for_orphans():
+            self._remove_lock_files()
         options = f"-c listen_addresses='' -c unix_socket_directories='{self.layout.run}' -c port={PORT}"
         options += " -c unix_socket_permissions=0700"
         self._run(
@@ -123,13 +130,24 @@ class Server:
         if self.pid() is not None:
             self._run("pg_ctl", "stop", "-D", str(self.layout.pgdata), "-m", "fast", "-t", str(STOP_TIMEOUT))
 
-    def _wait_for_orphans(self) -> None:
-        """Wait until children of a killed postmaster are gone: PostgreSQL refuses to start beside them."""
+    def _wait_for_orphans(self) -> bool:
+        """Wait until children of a killed postmaster are gone: PostgreSQL refuses to start beside them. True when they are."""
         deadline = time.monotonic() + 10
-        while time.monotonic() < deadline and any(
-            _belongs_to(p, self.layout.pgdata) for p in psutil.process_iter(["name"])
-        ):
+        while any(_belongs_to(p, self.layout.pgdata) for p in psutil.process_iter(["name"])):
+            if time.monotonic() > deadline:
+                return False
             time.sleep(0.05)
+        return True
+
+    def _remove_lock_files(self) -> None:
+        """Remove the lock files of a postmaster that has ended and whose number still stands: PostgreSQL takes it for alive.
+
+        So it is for a moment, or for ever in a container whose first process does not bury the dead.
+        """
+        postmaster = self._postmaster()
+        if postmaster is not None and _is_unburied(postmaster):
+            (self.layout.run / f".s.PGSQL.{PORT}.lock").unlink(missing_ok=True)
+            (self.layout.pgdata / "postmaster.pid").unlink(missing_ok=True)
 
     def _run(self, name: str, *arguments: str) -> None:
         """Run a PostgreSQL program as the server's account; its output goes into the error."""
@@ -162,6 +180,14 @@ class Server:
     def _environment() -> dict[str, str]:
         """Return the caller's environment without libpq's variables: they must not lead us to another server."""
         return {key: value for key, value in os.environ.items() if not key.startswith("PG")} | {"LC_ALL": "C"}
+
+
+def _is_unburied(process: psutil.Process) -> bool:
+    """True for a process that has ended, also when it is gone altogether."""
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 def _belongs_to(process: psutil.Process, pgdata: Path) -> bool:

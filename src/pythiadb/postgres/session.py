@@ -6,25 +6,35 @@ import os
 import re
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Self
 
 import psycopg
 from psycopg import Copy, sql
 from psycopg.abc import Params, Query
+from psycopg.conninfo import conninfo_to_dict
 from psycopg.copy import Writer
 from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 
-from pythiadb.errors import EngineUnavailable, InterfaceError, InvalidParameter
+from pythiadb.errors import ClusterError, EngineUnavailable, InterfaceError, InvalidParameter
 from pythiadb.postgres import adapt, cluster, install
 from pythiadb.postgres.catalog import SessionCatalog
 from pythiadb.postgres.server import SUPERUSER, Server
-from pythiadb.sql import DIALECTS, Dialect, Translation, translate
+from pythiadb.sql import DIALECTS, Dialect, Translation, body_of, do_statement, translate
 
 _URL = re.compile(r"postgres(ql)?://")
-# Words of statements after which a table's key, or the table that a name means, may be another one.
-_DEFINITION = re.compile(r"\b(CREATE|ALTER|DROP|ROLLBACK|search_path|DISCARD|DO|CALL|RESET)\b", re.IGNORECASE)
+_KEYWORD = re.compile(r"\s*\w+\s*=")  # how libpq's keyword/value strings begin
+# What PostgreSQL says when a statement was made for a table or a model that is no longer what it was.
+_STALE = (
+    psycopg.errors.UndefinedColumn,
+    psycopg.errors.UndefinedTable,
+    psycopg.errors.UndefinedFunction,
+    psycopg.errors.InvalidTextRepresentation,
+    psycopg.errors.InvalidParameterValue,
+    psycopg.errors.WrongObjectType,
+    psycopg.errors.DatatypeMismatch,
+)
 
 
 class Cursor(psycopg.Cursor[Any]):
@@ -45,13 +55,13 @@ class Cursor(psycopg.Cursor[Any]):
         `params` may be a mapping (for `:name` or `%(name)s`), a sequence (for `:1` or `%s`), or None. When the embedded engine
         has died, it is started again; a statement outside a transaction is then repeated once.
         """
+        idle = self.connection.info.transaction_status == TransactionStatus.IDLE
         translation = self.connection.translate(query, with_parameters=params is not None)
         values = bind_values(translation, params)
-        idle = self.connection.info.transaction_status == TransactionStatus.IDLE
         try:
             self._run(translation, values, prepare=prepare, binary=binary)
-        except (psycopg.errors.UndefinedColumn, psycopg.errors.UndefinedTable):
-            self.connection.catalog.forget()  # another session may have changed the table
+        except _STALE:
+            self.connection.catalog.forget()  # another session may have changed the table or the model
             if not (idle and translation.batched):
                 raise
             self.connection.rollback()
@@ -68,15 +78,25 @@ class Cursor(psycopg.Cursor[Any]):
                 raise
             self.connection.rollback()
             self._run(translation, values, prepare=prepare, binary=binary)
+        if self.connection.engine_missed:  # a search was exact without it; the next ones shall have it
+            with suppress(ClusterError):
+                self.connection.revive_engine()
         return self
 
     def _run(
         self, translation: Translation, values: Params | None, *, prepare: bool | None, binary: bool | None
     ) -> None:
-        for statement in translation.statements:
-            super().execute(statement.encode(), values, prepare=prepare, binary=binary)
-            if _DEFINITION.search(statement):
-                self.connection.catalog.forget()
+        for written in translation.statements:
+            inline = translation.inline and values is not None
+            statement = self._with_values(written, values) if inline else written
+            super().execute(statement.encode(), None if inline else values, prepare=prepare, binary=binary)
+        if translation.defines:
+            self.connection.catalog.forget()
+
+    def _with_values(self, statement: str, values: Params | None) -> str:
+        """Write values into a DO statement, which takes no parameters, as literals."""
+        with psycopg.ClientCursor(self.connection) as client:
+            return do_statement(client.mogrify(body_of(statement).encode(), values))
 
     def executemany(self, query: Query, params_seq: Iterable[Params], *, returning: bool = False) -> None:
         """Run a statement for every set of parameters, in one pipeline."""
@@ -119,7 +139,9 @@ class ServerCursor(psycopg.ServerCursor[Any]):
 
 
 def only_statement(translation: Translation) -> bytes:
-    """Return the one statement of a translation. Raises InterfaceError when there are more."""
+    """Return the one statement of a translation. Raises InterfaceError when there are more, or values belong into it."""
+    if translation.inline:
+        raise InterfaceError("a block with bind variables must be run with execute()")
     if len(translation.statements) != 1:
         raise InterfaceError(f"expected one statement, not {len(translation.statements)}")
     return translation.statements[0].encode()
@@ -155,6 +177,7 @@ class Connection(psycopg.Connection[Any]):
     dialect: Dialect = "postgres"
     server: Server | None = None
     catalog: SessionCatalog
+    engine_missed: bool = False  # a statement has warned that it had to do without the engine
 
     @classmethod
     def open(
@@ -169,6 +192,7 @@ class Connection(psycopg.Connection[Any]):
             connection.dialect = dialect  # type: ignore[assignment]  # checked above
             connection.server_cursor_factory = ServerCursor
             connection.catalog = SessionCatalog(connection)
+            connection.add_notice_handler(connection._notice)
             install.check(connection)
             adapt.register(connection)
             connection.autocommit = autocommit
@@ -199,8 +223,12 @@ class Connection(psycopg.Connection[Any]):
             text = str(query)
         return translate(text, dialect=self.dialect, catalog=self.catalog, with_parameters=with_parameters)
 
+    def _notice(self, diagnostic: psycopg.errors.Diagnostic) -> None:
+        self.engine_missed |= diagnostic.sqlstate == EngineUnavailable.sqlstate
+
     def revive_engine(self) -> bool:
         """Start an embedded engine that has died; return False when the server is not ours."""
+        self.engine_missed = False
         if self.server is None:
             return False
         cluster.ensure_running(self.server)
@@ -216,10 +244,11 @@ def connect(
     dbname: str = SUPERUSER,
     **options: Any,
 ) -> Connection:
-    """Open a database: a directory (embedded, created when missing) or a `postgresql://` URL (prepared by `pythia install`).
+    """Open a database: a directory (embedded, created when missing) or a server that `pythia install` has prepared.
 
     Args:
-        database: the directory or the URL.
+        database: the directory; or, as a str, the server's `postgresql://` URL or libpq string of keywords and values, as in
+            `"host=/run/postgresql dbname=shop"`. A directory whose name begins like that is meant by a Path or by `"./a=b"`.
         dialect: "postgres", or "oracle" to read the rest of each statement as Oracle SQL too.
         autocommit: as in psycopg; off by default, as DB-API 2.0 asks.
         keep_running: the embedded server stays after the last process has left, until `pythia stop`.
@@ -229,15 +258,38 @@ def connect(
     Raises:
         ClusterError: the embedded server cannot be created or started.
         SchemaVersionError: the database is not prepared, or by another version.
+        InvalidParameter: the string of keywords and values is none.
         psycopg.OperationalError: no connection.
     """
-    name = os.fspath(database)
-    if _URL.match(name):
-        return Connection.open(name, dialect=dialect, autocommit=autocommit, server=None, **options)
-    server = cluster.join(name, keep_running=keep_running)
+    if isinstance(database, str) and is_connection_string(database):
+        _check_keywords(database)
+        return Connection.open(database, dialect=dialect, autocommit=autocommit, server=None, **options)
+    server = cluster.join(database, keep_running=keep_running)
+    arguments: dict[str, Any] = {"dialect": dialect, "autocommit": autocommit, "server": server, **options}
     try:
-        conninfo = server.conninfo(dbname)
-        return Connection.open(conninfo, dialect=dialect, autocommit=autocommit, server=server, **options)
+        try:
+            return Connection.open(server.conninfo(dbname), **arguments)
+        except psycopg.OperationalError:  # the server may have died while this process held it
+            cluster.ensure_running(server)
+            return Connection.open(server.conninfo(dbname), **arguments)
     except BaseException:
         cluster.leave(server)
         raise
+
+
+def is_connection_string(text: str) -> bool:
+    """Tell a server's URL or libpq's keywords and values from the name of a directory."""
+    return bool(_URL.match(text) or _KEYWORD.match(text))
+
+
+def _check_keywords(text: str) -> None:
+    if _URL.match(text):
+        return
+    try:
+        conninfo_to_dict(text)
+    except psycopg.ProgrammingError as error:
+        raise InvalidParameter(
+            "invalid connection string",
+            detail=str(error).strip(),
+            hint='A directory with "=" in its name is given as a Path, or with "./" before it.',
+        ) from None

@@ -1,8 +1,15 @@
--- Objects of users that depend on schema pythia or on a model's view; the models' own views do not count.
-WITH ours AS (
-    SELECT 'pg_proc'::regclass AS classid, oid AS objid FROM pg_proc WHERE pronamespace IN ('pythia'::regnamespace, 'dbms_vector'::regnamespace)
-    UNION ALL SELECT 'pg_class'::regclass, oid FROM pg_class WHERE relnamespace = 'pythia'::regnamespace
-    UNION ALL SELECT 'pg_class'::regclass, relation FROM pythia.model WHERE relation IS NOT NULL),
+-- Objects of users that depend on schema pythia or on a model's views; the models' own views and the triggers of vector
+-- indexes do not count.
+WITH views AS (
+    SELECT relation AS view FROM pythia.model WHERE relation IS NOT NULL
+    UNION ALL SELECT view FROM pythia.model_detail),
+ours AS (
+    SELECT 'pg_proc'::regclass AS classid, oid AS objid FROM pg_proc
+    WHERE pronamespace IN ('pythia'::regnamespace, 'vecsys'::regnamespace, 'dbms_vector'::regnamespace, 'dbms_data_mining'::regnamespace)
+    UNION ALL SELECT 'pg_class'::regclass, oid FROM pg_class WHERE relnamespace IN ('pythia'::regnamespace, 'vecsys'::regnamespace)
+    UNION ALL SELECT 'pg_trigger'::regclass, t.oid FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
+    WHERE p.pronamespace IN ('pythia'::regnamespace, 'vecsys'::regnamespace)
+    UNION ALL SELECT 'pg_class'::regclass, view FROM views),
 users AS (
     SELECT DISTINCT d.classid, d.objid, d.objsubid
     FROM pg_depend d JOIN ours o ON (d.refclassid, d.refobjid) = (o.classid, o.objid)
@@ -12,8 +19,8 @@ FROM users u
 LEFT JOIN pg_rewrite r ON u.classid = 'pg_rewrite'::regclass AND r.oid = u.objid
 LEFT JOIN pg_class c ON c.oid = r.ev_class
 WHERE (u.classid, u.objid) NOT IN (SELECT classid, objid FROM ours)
-  AND (c.oid IS NULL OR (c.relnamespace <> 'pythia'::regnamespace AND c.oid NOT IN (SELECT relation FROM pythia.model WHERE relation IS NOT NULL)))
+  AND (c.oid IS NULL OR (c.relnamespace <> 'pythia'::regnamespace AND c.oid NOT IN (SELECT view FROM views)))
   AND NOT EXISTS (SELECT FROM pg_attrdef a JOIN pg_class t ON t.oid = a.adrelid
-                  WHERE u.classid = 'pg_attrdef'::regclass AND a.oid = u.objid AND t.relnamespace = 'pythia'::regnamespace)
+                  WHERE u.classid = 'pg_attrdef'::regclass AND a.oid = u.objid AND t.relnamespace IN ('pythia'::regnamespace, 'vecsys'::regnamespace))
   AND NOT EXISTS (SELECT FROM pg_constraint k WHERE u.classid = 'pg_constraint'::regclass AND k.oid = u.objid AND k.connamespace = 'pythia'::regnamespace)
 ORDER BY 1

@@ -8,6 +8,24 @@ Oracle's dialect pass through `oracle` first, the only user of sqlglot.
 from __future__ import annotations
 
 from pythiadb.sql.rewrite import NO_CATALOG, Catalog
-from pythiadb.sql.translate import DIALECTS, Dialect, Translation, split_statements, translate
+from pythiadb.sql.translate import (
+    DIALECTS,
+    Dialect,
+    Translation,
+    body_of,
+    do_statement,
+    split_statements,
+    translate,
+)
 
-__all__ = ["DIALECTS", "NO_CATALOG", "Catalog", "Dialect", "Translation", "split_statements", "translate"]
+__all__ = [
+    "DIALECTS",
+    "NO_CATALOG",
+    "Catalog",
+    "Dialect",
+    "Translation",
+    "body_of",
+    "do_statement",
+    "split_statements",
+    "translate",
+]

@@ -10,21 +10,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from pythiadb.sql.batching import (
+from pythiadb.sql.calling import key_text, single, typed
+from pythiadb.sql.checks import guard_reason, input_reason
+from pythiadb.sql.from_items import has_join, item_name
+from pythiadb.sql.helpers import (
     Helper,
     add_ctes,
     batch_note,
     helper_cte,
-    key_text,
     remaining_where,
     rows_first,
 )
-from pythiadb.sql.checks import guard_reason, input_reason
-from pythiadb.sql.embeddings import Embedding, single
-from pythiadb.sql.from_items import has_join, item_name
 from pythiadb.sql.references import column_names, folded, has_volatile
 from pythiadb.sql.rewrite import Rewrite
 from pythiadb.sql.scan import Kind
+from pythiadb.sql.scoring import Scoring
 from pythiadb.sql.source import Source, Span
 from pythiadb.sql.statements import Query, why_not_once
 
@@ -39,7 +39,7 @@ class Change:
     query: Query
     table: Span
     clauses: dict[str, Span]
-    calls: tuple[Embedding, ...]  # every call over columns in the statement
+    calls: tuple[Scoring, ...]  # every call over columns in the statement
 
     @property
     def source(self) -> Source:
@@ -56,11 +56,11 @@ class Change:
         return self.clauses.get(name, Span(0, 0))
 
 
-Group = tuple[Helper, list[Embedding]]
+Group = tuple[Helper, list[Scoring]]
 
 
 def batch_update(
-    rewrite: Rewrite, query: Query, calls: list[Embedding], everything: tuple[Embedding, ...]
+    rewrite: Rewrite, query: Query, calls: list[Scoring], everything: tuple[Scoring, ...]
 ) -> None:
     """Rewrite the calls of an UPDATE or DELETE."""
     change = _read(rewrite, query, everything)
@@ -75,7 +75,7 @@ def batch_update(
 
 
 def batch_merge(
-    rewrite: Rewrite, query: Query, calls: list[Embedding], everything: tuple[Embedding, ...]
+    rewrite: Rewrite, query: Query, calls: list[Scoring], everything: tuple[Scoring, ...]
 ) -> None:
     """Rewrite the calls of a MERGE."""
     change = _read(rewrite, query, everything)
@@ -84,7 +84,7 @@ def batch_merge(
         _write_merge(change, groups)
 
 
-def _read(rewrite: Rewrite, query: Query, everything: tuple[Embedding, ...]) -> Change:
+def _read(rewrite: Rewrite, query: Query, everything: tuple[Scoring, ...]) -> Change:
     """Find the clauses; of a clause that comes again (WHEN), the last."""
     source = rewrite.source
     end = source.inside(query.level).end
@@ -109,17 +109,17 @@ def _read(rewrite: Rewrite, query: Query, everything: tuple[Embedding, ...]) -> 
 
 def _accept(
     change: Change,
-    calls: list[Embedding],
+    calls: list[Scoring],
     reason: str | None,
-    fits: Callable[[Change, Embedding], str | None],
+    fits: Callable[[Change, Scoring], str | None],
 ) -> list[Group]:
     """Put calls with the same input together and write those that may not be batched."""
     source = change.source
-    groups: dict[tuple[object, ...], list[Embedding]] = {}
+    groups: dict[tuple[object, ...], list[Scoring]] = {}
     for call in calls:
         groups.setdefault(call.key(source), []).append(call)
     accepted: list[Group] = []
-    refused: list[tuple[Embedding, str]] = []
+    refused: list[tuple[Scoring, str]] = []
     for group in groups.values():
         others = [call for call in change.calls if call not in group]
         guards = (guard_reason(source, change.query.level, change.query.verb, call) for call in group)
@@ -180,12 +180,12 @@ def _is_star(source: Source, item: Span) -> bool:
     return item.end > item.start and source.key(item.end - 1) == "*" and source.key(item.end - 2) != "."
 
 
-def _in_set_or_where(change: Change, call: Embedding) -> str | None:
+def _in_set_or_where(change: Change, call: Scoring) -> str | None:
     parts = (change.clause("SET"), change.clause("WHERE"))
     return None if any(part.holds(call.name) for part in parts) else "in RETURNING"
 
 
-def _only_source_columns(change: Change, call: Embedding) -> str | None:
+def _only_source_columns(change: Change, call: Scoring) -> str | None:
     source = change.source
     name = _fold(item_name(source, change.clause("USING")))
     columns = list(column_names(source, call.input)) or [
@@ -204,12 +204,17 @@ def _write_update(change: Change, keys: tuple[str, ...], groups: list[Group]) ->
     inputs = {helper: key_text(rewrite, group[0]) for helper, group in groups}
     ctes = [
         helper_cte(
-            helper, group[0], f"SELECT DISTINCT {inputs[helper]} AS __pythia_input FROM {tables}{suffix}"
+            rewrite,
+            helper,
+            group[0],
+            f"SELECT DISTINCT {inputs[helper]} AS __pythia_input FROM {tables}{suffix}",
         )
         for helper, group in groups
     ]
     columns = [f"{change.name}.{key} AS __pythia_key_{n}" for n, key in enumerate(keys, 1)]
-    columns += [f"{key} AS {helper.input}, {helper.table}.{helper.output}" for helper, key in inputs.items()]
+    columns += [
+        f"{inputs[helper]} AS {helper.input}, {_output(rewrite, helper, group)}" for helper, group in groups
+    ]
     joins = "".join(helper.join(key) for helper, key in inputs.items())
     joined = f" FROM (SELECT {', '.join(columns)} FROM {tables}{joins}{suffix}) AS __pythia_u"
     same = " AND ".join(f"{change.name}.{key} = __pythia_u.__pythia_key_{n}" for n, key in enumerate(keys, 1))
@@ -238,15 +243,24 @@ def _write_merge(change: Change, groups: list[Group]) -> None:
     name, text = item_name(change.source, merged), rewrite.text(merged)
     inputs = {helper: key_text(rewrite, group[0]) for helper, group in groups}
     ctes = [
-        helper_cte(helper, group[0], f"SELECT DISTINCT {inputs[helper]} AS __pythia_input FROM {text}")
+        helper_cte(
+            rewrite, helper, group[0], f"SELECT DISTINCT {inputs[helper]} AS __pythia_input FROM {text}"
+        )
         for helper, group in groups
     ]
-    outputs = "".join(f", {helper.table}.{helper.output}" for helper in inputs)
+    outputs = "".join(f", {_output(rewrite, helper, group)}" for helper, group in groups)
     joins = "".join(helper.join(key) for helper, key in inputs.items())
     _replace_calls(rewrite, groups, lambda helper, _, one: f"COALESCE({name}.{helper.output}, {one})")
     rewrite.before(merged.start, f"(SELECT {name}.*{outputs} FROM ")
     rewrite.after(merged.end - 1, f"{joins}) AS {name}")
     add_ctes(rewrite, change.query.level, ctes)
+
+
+def _output(rewrite: Rewrite, helper: Helper, group: list[Scoring]) -> str:
+    """The output of a joined helper as a column of its own type."""
+    plain = f"{helper.table}.{helper.output}"
+    output = typed(rewrite, group[0], plain)
+    return output if output == plain else f"{output} AS {helper.output}"
 
 
 def _replace_calls(rewrite: Rewrite, groups: list[Group], write: Callable[[Helper, str, str], str]) -> None:

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 
 from pythiadb.sql.blocks import Block
 from pythiadb.sql.calls import METERED
-from pythiadb.sql.embeddings import Embedding
 from pythiadb.sql.from_items import star_text
 from pythiadb.sql.narrowing import narrows
+from pythiadb.sql.operators import OPERATORS
 from pythiadb.sql.references import AGGREGATES, has_aggregate, has_subquery, has_volatile
 from pythiadb.sql.scan import Kind, words
+from pythiadb.sql.scoring import Scoring
 from pythiadb.sql.source import Source, Span
 from pythiadb.sql.statements import why_not_once
 
@@ -25,8 +26,8 @@ class Candidate:
     """The calls of a block that have the same model and input; `others` are the statement's other calls over columns."""
 
     block: Block
-    calls: tuple[Embedding, ...]
-    others: tuple[Embedding, ...]
+    calls: tuple[Scoring, ...]
+    others: tuple[Scoring, ...]
 
     @property
     def source(self) -> Source:
@@ -63,14 +64,14 @@ def row_limit(block: Block) -> tuple[int, int] | None:
     return found[0], found[1]
 
 
-def named_by_order(block: Block, calls: tuple[Embedding, ...]) -> bool:
+def named_by_order(block: Block, calls: tuple[Scoring, ...]) -> bool:
     """Tell whether ORDER BY names, by alias or number, a select item that holds one of the calls."""
     return any(
         item is not None and any(item.holds(call.name) for call in calls) for item in _ordered_items(block)
     )
 
 
-def _needs_all_rows(block: Block, call: Embedding) -> bool:
+def _needs_all_rows(block: Block, call: Scoring) -> bool:
     if block.part_of(call.name) != "SELECT" or named_by_order(block, (call,)):
         return True
     return any(
@@ -101,22 +102,34 @@ def _star(candidate: Candidate) -> str | None:
     return "a bare * with several tables" if stars and star_text(block) is None else None
 
 
-def input_reason(source: Source, calls: Iterable[Embedding], others: Iterable[Embedding]) -> str | None:
-    """The first reason in the input itself of calls that share it."""
+def input_reason(
+    source: Source, calls: Iterable[Scoring], others: Iterable[Scoring], *, may_query: bool = False
+) -> str | None:
+    """The first reason in the arguments and the input itself of calls that share them.
+
+    `may_query`: subqueries may be in the input, but for searches of vector indexes.
+    """
     calls = tuple(calls)
-    written = calls[0].input
-    if has_subquery(source, written):
+    written = Span(calls[0].head.start, calls[0].input.end)
+    if not calls[0].has_fixed_arguments(source):
+        return "an argument depends on the row"
+    if has_subquery(source, written) and not (may_query and _is_plain(source, written)):
         return "the input holds a subquery"
     if has_aggregate(source, written):
         return "the input holds an aggregate"
     if has_volatile(source, written):
         return "a volatile function"
     nested = any(_within(call.span, outer.span) for call in calls for outer in others)
-    inner = any(source.key(i) == "VECTOR_EMBEDDING" for i in range(*written))
+    inner = any(source.key(i) in OPERATORS and source.is_open(i + 1) for i in range(*written))
     return "calls are nested" if nested or inner else None
 
 
-def guard_reason(source: Source, level: int, start: int, call: Embedding) -> str | None:
+def _is_plain(source: Source, span: Span) -> bool:
+    """Tell whether no subquery ends in FETCH, with which an index is searched."""
+    return all(source.key(index) != "FETCH" for index in range(*span))
+
+
+def guard_reason(source: Source, level: int, start: int, call: Scoring) -> str | None:
     """Gathering would compute what CASE, COALESCE or FILTER may skip, between the token `start` and the call."""
     inner = call.name
     for bracket in (*around(source, level, call), level):
@@ -137,7 +150,7 @@ def guard_reason(source: Source, level: int, start: int, call: Embedding) -> str
 
 
 def _expression(candidate: Candidate) -> str | None:
-    return input_reason(candidate.source, candidate.calls, candidate.others)
+    return input_reason(candidate.source, candidate.calls, candidate.others, may_query=True)
 
 
 def _volatile(candidate: Candidate) -> str | None:
@@ -148,9 +161,7 @@ def _volatile(candidate: Candidate) -> str | None:
 
 def _from_computes(candidate: Candidate) -> str | None:
     tables = candidate.block.clause("FROM")
-    return (
-        "the FROM clause computes embeddings" if any(tables.holds(c.name) for c in candidate.others) else None
-    )
+    return "the FROM clause computes scores" if any(tables.holds(c.name) for c in candidate.others) else None
 
 
 def _narrowed(candidate: Candidate) -> str | None:
@@ -194,7 +205,7 @@ def _limited(candidate: Candidate) -> str | None:
     order = block.clause("ORDER")
     where = block.clause("WHERE")
     if any(order.holds(call.name) or where.holds(call.name) for call in candidate.others):
-        return "LIMIT over rows that another embedding selects"
+        return "LIMIT over rows that another score selects"
     if "OFFSET" in block.clauses and row_limit(block) is None:
         return "OFFSET with a computed LIMIT"
     if any(item is not None for item in _ordered_items(block)):
@@ -243,7 +254,7 @@ _ROW_WORDS = ("FIRST", "NEXT", "ROW", "ROWS", "ONLY")
 _TYPE_NAMES = words("BOOL BPCHAR FLOAT4 FLOAT8 INT2 INT4 INT8 NUMERIC TIMESTAMPTZ TIMETZ VARBIT VARCHAR")
 
 
-def around(source: Source, level: int, call: Embedding) -> Iterator[int]:
+def around(source: Source, level: int, call: Scoring) -> Iterator[int]:
     """The brackets around a call inside its level, from the innermost."""
     bracket = source.parent[call.name]
     while bracket != level:

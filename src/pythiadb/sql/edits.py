@@ -21,6 +21,12 @@ class Edits:
         self._edits: list[Edit] = []
         self.made = 0  # how many edits were ever asked for
 
+    def copy(self) -> Edits:
+        """The same edits, to which others can be added for one rendering."""
+        other = Edits(self._text)
+        other._edits = list(self._edits)
+        return other
+
     def insert(self, at: int, text: str) -> None:
         """Add text in front of the character at an offset."""
         self.made += 1

@@ -69,3 +69,24 @@ def join_helper(rewrite: Rewrite, block: Block, text: str) -> None:
             rewrite.before(item.start, "(")
             rewrite.after(item.end - 1, ")")
     rewrite.after(block.clause("FROM").end - 1, text)
+
+
+def table_names(block: Block) -> list[str] | None:
+    """The names of everything that FROM reads, in order; None if something has no name."""
+    source, names = block.source, []
+    for item in from_items(block):
+        starts = [item.start, *(i + 1 for i in source.flat(item) if source.key(i) == "JOIN")]
+        for start, stop in zip(starts, [*starts[1:], item.end], strict=True):
+            end = next((i for i in source.flat(Span(start, stop)) if source.key(i) in _BEHIND_NAME), stop)
+            names.append(item_name(source, Span(start, end)))
+    return names if names and all(names) else None
+
+
+_BEHIND_NAME = ("ON", "USING", "LEFT", "RIGHT", "FULL", "INNER", "CROSS", "NATURAL", "JOIN")
+
+
+def expand_star(rewrite: Rewrite, block: Block) -> None:
+    """Keep a helper's columns out of a bare `*`."""
+    for item in block.items:
+        if rewrite.source.shape(item) == ("*",):
+            rewrite.replace(item, star_text(block) or "*")

@@ -1,7 +1,7 @@
 """Whether the query around a subquery may need only some of its rows.
 
 PostgreSQL pushes the conditions and the LIMIT of an outer query into a subquery; the CTE that gathers inputs stands in
-front of that and would compute the embeddings of every row for the sake of a few.
+front of that and would score every row for the sake of a few.
 """
 
 from __future__ import annotations
@@ -9,26 +9,26 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from pythiadb.sql.blocks import Block, block_at, blocks_of, with_list
-from pythiadb.sql.embeddings import Embedding
 from pythiadb.sql.references import folded, mentions
 from pythiadb.sql.scan import Kind
+from pythiadb.sql.scoring import Scoring
 from pythiadb.sql.source import Source
 
 
-def narrows(block: Block, calls: Iterable[Embedding]) -> bool:
+def narrows(block: Block, calls: Iterable[Scoring]) -> bool:
     """Tell whether a reader of the block filters or limits its rows, and not by the outputs of the calls."""
     names = {name for call in calls if (name := output_name(block, call))}
     return any(_filters(reader, names) for reader in _readers(block))
 
 
-def output_name(block: Block, call: Embedding) -> str:
+def output_name(block: Block, call: Scoring) -> str:
     """The folded name of the output column that holds a call; empty if it has none."""
     source = block.source
     item = next((item for item in block.items if item.holds(call.name)), None)
     if item is None:
         return ""
     if item.end == call.span.end:
-        return "vector_embedding"
+        return call.operator.name
     last = item.end - 1
     return folded(source, last) if source.at(last).kind in (Kind.WORD, Kind.QUOTED) else ""
 

@@ -10,6 +10,8 @@ from collections.abc import Callable
 
 from sqlglot import exp
 
+from pythiadb.errors import FeatureNotSupported
+
 _TRUNCATE = {
     "DD": "day", "DDD": "day", "J": "day", "DAY": "week", "DY": "week", "IW": "week", "MM": "month", "MON": "month",
     "MONTH": "month", "RM": "month", "Q": "quarter", "YYYY": "year", "YEAR": "year", "YY": "year", "Y": "year",
@@ -155,6 +157,37 @@ def _assignments(node: exp.Expr) -> exp.Expr:
     return node
 
 
+def _row_count(node: exp.Expr) -> exp.Expr:
+    """WHERE ROWNUM <= n takes n rows, before they are grouped; PostgreSQL has LIMIT, which counts last."""
+    if isinstance(node, exp.Column) and node.name.upper() == "ROWNUM" and not node.table:
+        raise FeatureNotSupported(
+            "ROWNUM is supported as WHERE ROWNUM <= n only", hint="Use row_number() OVER (), or FETCH FIRST."
+        )
+    where = node.args.get("where") if isinstance(node, exp.Select) else None
+    parts = (
+        list(where.this.flatten()) if where and isinstance(where.this, exp.And) else [where and where.this]
+    )
+    counted = [(part, count) for part in parts if part is not None and (count := _counted_rows(part))]
+    plain = not any(node.args.get(name) for name in ("group", "distinct", "limit", "having"))
+    if len(counted) != 1 or not isinstance(node, exp.Select) or not plain:
+        return node
+    if any(item.find(exp.AggFunc) for item in node.expressions):
+        return node
+    rest = [part for part in parts if part is not counted[0][0]]
+    node.set("where", exp.Where(this=exp.and_(*rest, copy=False)) if rest else None)
+    return node.limit(counted[0][1], copy=False)
+
+
+def _counted_rows(part: exp.Expr) -> exp.Expr | None:
+    """The n of ROWNUM <= n, ROWNUM < n + 1 and, for 1, ROWNUM = 1."""
+    if not isinstance(part, (exp.LTE, exp.LT, exp.EQ)) or part.this.sql().upper() != "ROWNUM":
+        return None
+    limit = part.expression
+    if isinstance(part, exp.LT):
+        return exp.Sub(this=_wrapped(limit), expression=exp.Literal.number(1))
+    return limit if isinstance(part, exp.LTE) or limit.sql() == "1" else None
+
+
 def _function(name: str, *arguments: exp.Expr) -> exp.Anonymous:
     return exp.Anonymous(this=name, expressions=list(arguments))
 
@@ -172,6 +205,7 @@ def _wrapped(node: exp.Expr) -> exp.Expr:
 
 
 _CHANGES: tuple[Callable[[exp.Expr], exp.Expr], ...] = (
+    _row_count,
     _dual,
     _types,
     _now,

@@ -55,6 +55,16 @@ def column_names(source: Source, span: Span) -> Iterator[tuple[int, bool]]:
             index += 1
 
 
+def is_name(source: Source, span: Span) -> bool:
+    """Tell whether some tokens are a plain name: `a`, `a.b` or `a.b.c`."""
+    places = range(span.start, span.end)
+    fits = (
+        source.key(i) == "." if (i - span.start) % 2 else source.at(i).kind in (Kind.WORD, Kind.QUOTED)
+        for i in places
+    )
+    return len(places) % 2 == 1 and all(fits)
+
+
 def has_subquery(source: Source, span: Span) -> bool:
     """Tell whether an expression holds a subquery."""
     return any(source.key(index) in ("SELECT", "VALUES", "TABLE") for index in range(span.start, span.end))

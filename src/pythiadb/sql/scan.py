@@ -61,6 +61,9 @@ _TOKEN = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 _PLACEHOLDER = re.compile(r"%(?:%|\([^)]+\)[sbt]|[sbt](?![A-Za-z0-9_$\x80-\U0010ffff]))")
+_QUOTED_LITERAL = re.compile(
+    r"[nN]?[qQ]'(?:\[.*?\]|\{.*?\}|\(.*?\)|<.*?>|(?P<mark>[^\s\[{(<]).*?(?P=mark))'", re.DOTALL
+)
 _COMMENT_EDGE = re.compile(r"/\*|\*/")
 # A longer operator may end in + or - only if it holds one of these (PostgreSQL, "Operators").
 _SPECIAL = frozenset("~!@#%^&|`?")
@@ -88,9 +91,20 @@ def words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-def scan(text: str, *, placeholders: bool = False) -> list[Token]:
-    """Cut a text into tokens; with `placeholders`, `%s` and `%(name)s` are read as psycopg reads them."""
-    return list(_scan(text, placeholders))
+def scan(text: str, *, placeholders: bool = False, oracle: bool = False) -> list[Token]:
+    """Cut a text into tokens; with `placeholders`, `%s` and `%(name)s` are read as psycopg reads them.
+
+    With `oracle`, literals with delimiters of their own, `q'[it's]'`, are read too.
+    """
+    return list(_scan(text, placeholders, oracle))
+
+
+def plain_literal(text: str) -> str:
+    """Write `q'[it's]'` as `'it''s'`; any other literal stays."""
+    if not _QUOTED_LITERAL.fullmatch(text):
+        return text
+    start = text.index("'") + 2
+    return "'" + text[start:-2].replace("'", "''") + "'"
 
 
 def significant(tokens: list[Token]) -> list[Token]:
@@ -98,11 +112,12 @@ def significant(tokens: list[Token]) -> list[Token]:
     return [token for token in tokens if token.kind not in (Kind.SPACE, Kind.COMMENT)]
 
 
-def _scan(text: str, placeholders: bool) -> Iterator[Token]:
+def _scan(text: str, placeholders: bool, oracle: bool) -> Iterator[Token]:
     position, length = 0, len(text)
     brackets = _Brackets()
     while position < length:
-        kind, end = _next(text, position, placeholders)
+        literal = _QUOTED_LITERAL.match(text, position) if oracle and text[position] in "nNqQ" else None
+        kind, end = (Kind.STRING, literal.end()) if literal else _next(text, position, placeholders)
         if kind is Kind.BIND and brackets.in_subscript:
             kind, end = Kind.PUNCT, position + 1
         piece = text[position:end]

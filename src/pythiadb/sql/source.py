@@ -77,6 +77,13 @@ class Source:
             return Span(0, len(self.tokens))
         return Span(bracket + 1, self.partner[bracket])
 
+    def depth(self, bracket: int) -> int:
+        """How many brackets are around and including a bracket; 0 for -1."""
+        depth = 0
+        while bracket >= 0:
+            bracket, depth = self.parent[bracket], depth + 1
+        return depth
+
     def split(self, span: Span, separator: str) -> list[Span]:
         """Cut a span at the separators that stand outside brackets; an empty span gives no parts."""
         if span.start >= span.end:

@@ -8,6 +8,7 @@ from pythiadb.sql.blocks import WithList, block_at, blocks_of, with_list
 from pythiadb.sql.references import folded, mentions
 from pythiadb.sql.source import Source, Span
 
+PLAN_FOR = ("EXPLAIN", "PLAN", "FOR")
 QUERY_STARTS = ("SELECT", "WITH", "(", "VALUES", "TABLE")
 _DATA_VERBS = ("SELECT", "INSERT", "UPDATE", "DELETE", "MERGE", "VALUES", "TABLE", "(")
 _SET_WORDS = ("UNION", "INTERSECT", "EXCEPT")
@@ -61,9 +62,7 @@ def why_not_once(source: Source, level: int) -> str | None:
 
 def _skip_prefix(source: Source) -> int | None:
     """The token where the query of a statement begins, behind EXPLAIN, PREPARE, DECLARE and CREATE TABLE AS."""
-    index = 0
-    if source.key(index) == "EXPLAIN":
-        index = _skip_explain(source, index + 1)
+    index = explained(source)
     key = source.key(index)
     if key == "PREPARE":
         return _behind(source, index, "AS")
@@ -77,7 +76,14 @@ def _skip_prefix(source: Source) -> int | None:
     return index
 
 
+def explained(source: Source) -> int:
+    """The token where the statement begins that EXPLAIN is about; 0 for any other statement."""
+    return _skip_explain(source, 1) if source.key(0) == "EXPLAIN" else 0
+
+
 def _skip_explain(source: Source, index: int) -> int:
+    if source.shape(Span(index - 1, min(index + 2, len(source.tokens)))) == PLAN_FOR:
+        return index + 2
     if source.is_open(index) and source.key(index + 1) not in QUERY_STARTS:
         return source.partner[index] + 1
     while source.key(index) in ("ANALYZE", "ANALYSE", "VERBOSE"):

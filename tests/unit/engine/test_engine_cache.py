@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import multiprocessing
 import os
 import shutil
+import signal
 import threading
 import time
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import orjson
 import pytest
 
-from pythiadb.engine.cache import Cache, CachedPackage, FileEntry
+from pythiadb.engine.cache import Cache
+from pythiadb.engine.cached import CachedPackage, FileEntry
 from pythiadb.errors import InvalidModel
+from pythiadb.postgres import owners
 
 SPEC = {"format": 1}
 
@@ -121,6 +127,45 @@ def test_given_up_file_leaves_nothing(cache: Cache, tmp_path: Path) -> None:
     assert list((tmp_path / "stage").iterdir()) == []
 
 
+def test_what_the_dead_were_receiving_is_swept(cache: Cache, tmp_path: Path) -> None:
+    """And nothing of those that live: one killed process, and this one."""
+    make = multiprocessing.get_context("spawn").Process(target=_receive_and_die, args=(tmp_path,))
+    make.start()
+    make.join()
+    stage = tmp_path / "stage"
+    assert len(list(stage.iterdir())) == 2
+    (tmp_path / "mapped" / f".draft.{owners.prefix()}x").mkdir()
+    (tmp_path / "mapped" / ".draft.99999999-1-x").mkdir()
+    incoming = cache.receive(entry(b"good bytes").sha256, 10)
+    with cache.workspace() as workspace:
+        cache.sweep()
+        assert workspace.exists()
+        assert len(list(stage.iterdir())) == 2
+    assert [path.name for path in (tmp_path / "mapped").iterdir()] == [f".draft.{owners.prefix()}x"]
+    incoming.append(b"good bytes")
+    incoming.finish()
+    assert cache.has_file(entry(b"good bytes").sha256)
+
+
+def _receive_and_die(root: Path) -> None:
+    cache = Cache(root, 1 << 30)
+    incoming = cache.receive(entry(b"good bytes").sha256, 10)
+    incoming.append(b"good")
+    with cache.workspace() as workspace:
+        (workspace / "file").write_bytes(b"half")
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["tmpabc", "", "1-x-", "12", f"{os.getpid()}-1-another_of_this_number"],
+    ids=["draft", "empty", "short", "number", "another of our number"],
+)
+def test_names_of_nobody(name: str) -> None:
+    assert owners.is_left_behind(name)
+    assert not owners.is_left_behind(owners.prefix() + name)
+
+
 def test_eviction_keeps_the_newest_and_the_recently_used(tmp_path: Path) -> None:
     cache = Cache(tmp_path, 3500)
     for number, name in enumerate("abc"):
@@ -174,3 +219,115 @@ def test_two_workers_making_the_same_package_both_get_it(tmp_path: Path) -> None
         thread.join()
     assert all(isinstance(f, CachedPackage) for f in found), found
     assert list((tmp_path / "stage").iterdir()) == []
+
+
+# Several workers at once ----------------------------------------------------------------------------------------------------
+
+PROCESSES, ROUNDS = 4, 32
+WEIGHTS = b"weights " * 4000  # two packages share them
+GRAPHS = {"a": b"graph a" * 500, "b": b"graph b" * 500}
+
+
+def files_of(name: str) -> dict[FileEntry, bytes]:
+    return {entry(GRAPHS[name]): GRAPHS[name], entry(WEIGHTS, "weights.bin"): WEIGHTS}
+
+
+def use(cache: Cache, name: str) -> None:
+    """Open a package as the engine does, and compare what it holds."""
+    files = files_of(name)
+    package = cache.package(key(name)) or cache.fetch(
+        key(name), SPEC, list(files), lambda wanted: iter([files[wanted]])
+    )
+    assert package.spec == SPEC
+    assert [(package.folder / f.name).read_bytes() for f in files] == list(files.values())
+
+
+def overwrite(path: Path) -> None:
+    with path.open("r+b") as stream:
+        stream.seek(path.stat().st_size // 2)
+        stream.write(b"\xff")
+
+
+def damage(root: Path, number: int) -> None:
+    """Do to the cache what nobody should: in turn to files that packages share, to a package, and to manifests."""
+    match number % 4:
+        case 0:
+            for path in (root / "files").iterdir():
+                overwrite(path)
+        case 1:
+            shutil.rmtree(root / "packages" / key("a"))
+            overwrite(root / "packages" / key("b") / "weights.bin")
+        case 2:
+            for path in (root / "packages").glob("*/package.json"):
+                path.write_bytes(path.read_bytes()[:30])
+        case 3:
+            for path in (root / "packages").glob("*/weights.bin"):
+                path.unlink()
+                path.write_bytes(b"other bytes")
+
+
+def work(root: Path, gate: Barrier, number: int) -> None:
+    """One process: in each round one does damage, then all use both packages as workers of a new engine do."""
+    names = ["a", "b"] if number % 2 else ["b", "a"]
+    try:
+        for turn in range(ROUNDS):
+            if gate.wait(60) == 0:
+                damage(root, turn)
+            gate.wait(60)
+            cache = Cache(root, 1 << 30, f"run {turn}")
+            for name in names:
+                use(cache, name)
+    except BaseException:
+        gate.abort()  # the others need not wait
+        raise
+
+
+def test_workers_that_find_damage_at_once_all_get_the_mended_package(tmp_path: Path) -> None:
+    for name in GRAPHS:
+        use(Cache(tmp_path, 1 << 30), name)
+    spawn = multiprocessing.get_context("spawn")
+    gate = spawn.Barrier(PROCESSES)
+    workers = [spawn.Process(target=work, args=(tmp_path, gate, n)) for n in range(PROCESSES)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(120)
+    assert [worker.exitcode for worker in workers] == [0] * PROCESSES
+    assert list((tmp_path / "stage").iterdir()) == []
+
+
+def test_cache_that_is_deleted_while_workers_fill_it(tmp_path: Path) -> None:
+    """What they have is gone, the lock that they wait for too: each begins again and leaves a whole cache behind."""
+    root, faults = tmp_path / "cache", []
+    gate = threading.Barrier(4)
+
+    def fill(name: str) -> None:
+        files = files_of(name)
+        try:
+            for turn in range(60):
+                gate.wait(60)
+                cache = Cache(root, 1 << 30, f"run {turn}")
+                if cache.package(key(name)) is None:
+                    cache.fetch(key(name), SPEC, list(files), lambda wanted: iter([files[wanted]]))
+                gate.wait(60)
+        except BaseException as error:
+            faults.append(error)
+            gate.abort()
+
+    def delete() -> None:
+        with contextlib.suppress(threading.BrokenBarrierError):
+            for turn in range(60):
+                gate.wait(60)
+                time.sleep(turn % 10 / 1000)
+                shutil.rmtree(root, ignore_errors=True)
+                gate.wait(60)
+
+    threads = [threading.Thread(target=fill, args=(name,)) for name in ("a", "a", "b")]
+    threads.append(threading.Thread(target=delete))
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert faults == []
+    for name in GRAPHS:
+        use(Cache(root, 1 << 30), name)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pythiadb.engine.commands import Command, NotSigned, sign, verify
+from pythiadb.engine.commands import Command, NotSigned, read_payload, sign, verify
 
 SECRET = bytes(range(32))
 NOW = 1_800_000_000
@@ -59,3 +59,17 @@ def test_age_counts_both_ways(age: int) -> None:
     else:
         with pytest.raises(NotSigned, match="too old"):
             verify(line, SECRET, NOW + age, 60)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ('{"a": [1, -2.5, null, "x"]}', {"a": [1, -2.5, None, "x"]}),
+        ("[1" + "0" * 400 + ", 7, 0.5]", [10**400, 7, 0.5]),
+        ("[-1" + "0" * 5000 + ".5]", [-(10**5000)]),
+        ("[1e400, 1e-400]", [10**400, 0.0]),
+    ],
+)
+def test_numbers_of_any_size_are_read(text: str, value: object) -> None:
+    """jsonb holds numbers that double precision does not."""
+    assert read_payload(text.encode()) == value

@@ -85,9 +85,24 @@ def test_cancel_request_is_a_goodbye() -> None:
 def test_largest_message_and_one_byte_more() -> None:
     query = b"x" * (LIMIT - 5) + b"\0"
     assert read([startup({}), protocol.message(b"Q", query)])[1] == protocol.Query(query[:-1])
+    longer = protocol.message(b"Q", b"x" + query) + protocol.message(b"Q", b"y\0")
+    assert read([startup({}), longer])[1:] == [protocol.TooLong(LIMIT + 1), protocol.Query(b"y")]
     assert (
-        read([startup({}), protocol.message(b"Q", b"x" + query)])[1] == f"invalid message length: {LIMIT + 1}"
+        read([startup({}), protocol.message(b"P", b"x" + query)])[1] == f"invalid message length: {LIMIT + 1}"
     )
+
+
+@given(size=st.integers(LIMIT - 10, 3 * LIMIT), cuts=st.lists(st.integers(0, 4 * LIMIT), max_size=9))
+def test_what_is_too_long_is_thrown_away_as_it_comes(size: int, cuts: list[int]) -> None:
+    """However it is cut, nothing of it is kept, and what follows is read."""
+    stream = protocol.message(b"Q", b"x" * size + b"\0") + protocol.message(b"Q", b"y\0")
+    wire, events = Wire(LIMIT), []
+    list(wire.feed(startup({})))
+    for a, b in itertools.pairwise([0, *sorted(min(cut, len(stream)) for cut in cuts), len(stream)]):
+        events += wire.feed(stream[a:b])
+        assert len(wire._buffer) <= LIMIT + 1
+    first = protocol.TooLong(size + 5) if size + 5 > LIMIT else protocol.Query(b"x" * size)
+    assert events == [first, protocol.Query(b"y")]
 
 
 def test_too_long_a_message_is_refused_before_it_has_arrived() -> None:

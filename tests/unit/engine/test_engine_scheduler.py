@@ -3,47 +3,79 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pythiadb.engine.scheduler import MAX_ROWS, MAX_TOKENS, Request, Scheduler
-from pythiadb.errors import LimitExceeded
+from pythiadb.engine.board import Board, new_board
+from pythiadb.engine.guard import Guard
+from pythiadb.engine.line import MAX_COST, MAX_ITEMS
+from pythiadb.engine.requests import Finished, Request
+from pythiadb.engine.scheduler import Scheduler
+from pythiadb.errors import LimitExceeded, RunStopped
 
 PATIENCE = 20  # seconds
 
 
-class Row:
-    """One input: a number as its content, and a length."""
+def finish(finished: Finished) -> None:
+    for request, error in finished:
+        request.done(error)
 
-    def __init__(self, value: int, length: int = 1) -> None:
-        self.value, self.length = value, length
+
+def new_scheduler(max_queued_rows: int = 100_000, max_run_seconds: float = 30) -> Scheduler:
+    return Scheduler(max_queued_rows, Guard(Board(new_board()), max_run_seconds), finish)
+
+
+class Row:
+    """One input: a number as its content, a cost, and how many rows it stands for."""
+
+    def __init__(self, value: int, length: int = 1, rows: int = 1) -> None:
+        self.value, self.length, self.rows = value, length, rows
 
     def __len__(self) -> int:
         return self.length
 
 
-class Model:
-    """Gives every row its own number back; negative ones fail. Runs when the gate is open."""
+class Stop:
+    """What a run is stopped by."""
 
-    def __init__(self) -> None:
+    def __init__(self, alone: bool) -> None:
+        self.alone = alone
+        self.stopped = threading.Event()
+
+    def stop(self) -> None:
+        self.stopped.set()
+
+
+class Model:
+    """Gives every row its own number back; negative ones fail. Runs when the gate is open, or ends when it is stopped."""
+
+    def __init__(self, lanes: int = 1) -> None:
+        self.lanes = lanes
         self.gate = threading.Event()
         self.entered = threading.Semaphore(0)
         self.batches: list[list[int]] = []
         self.shapes: list[tuple[int, int]] = []
 
-    def run(self, items: Sequence[Row], /) -> Any:
+    def begin(self, *, alone: bool) -> Stop:
+        return Stop(alone)
+
+    def run(self, items: Sequence[Row], run: Stop, /) -> Any:
         self.entered.release()
-        assert self.gate.wait(PATIENCE)
+        deadline = time.monotonic() + PATIENCE
+        while not self.gate.wait(0.005):
+            assert time.monotonic() < deadline
+            if run.stopped.is_set():
+                raise RunStopped("stopped")
         self.batches.append([row.value for row in items])
         self.shapes.append((len(items), max(len(row) for row in items)))
         if any(row.value < 0 for row in items):
             raise ValueError("a bad row")
-        return np.array([[row.value] for row in items], np.float32)
+        return [row.value for row in items]
 
 
 class Call:
@@ -55,7 +87,7 @@ class Call:
         self.outcomes: list[BaseException | None] = []
         self.runs_before = -1
         self.model = model
-        self.request = Request(model, rows, lambda vector: b"%d" % int(vector[0]), self._done)
+        self.request = Request("key", model, rows, self._done)
 
     def _done(self, error: BaseException | None) -> None:
         self.outcomes.append(error)
@@ -70,15 +102,15 @@ class Call:
             assert isinstance(self.outcomes[0], ValueError)
         else:
             assert self.outcomes == [None]
-            assert self.request.results == [b"%d" % row.value for row in self.rows]
+            assert self.request.outputs == [row.value for row in self.rows]
 
 
 @pytest.fixture
 def make() -> Iterator[Callable[..., Scheduler]]:
     made: list[Scheduler] = []
 
-    def scheduler(max_queued: int = 100_000) -> Scheduler:
-        made.append(Scheduler(max_queued))
+    def scheduler(*arguments: Any) -> Scheduler:
+        made.append(new_scheduler(*arguments))
         return made[-1]
 
     yield scheduler
@@ -101,10 +133,10 @@ calls = st.lists(
 
 
 @settings(max_examples=60, deadline=None)
-@given(calls=calls, early=st.booleans())
-def test_every_row_gets_its_own_result(calls: list[tuple[int, list[Row]]], early: bool) -> None:
-    """Two models, bad rows, any lengths, submitted while the scheduler is held or running."""
-    scheduler, models = Scheduler(100_000), (Model(), Model())
+@given(calls=calls, early=st.booleans(), lanes=st.integers(1, 4))
+def test_every_row_gets_its_own_result(calls: list[tuple[int, list[Row]]], early: bool, lanes: int) -> None:
+    """Two models, bad rows, any lengths, submitted while the scheduler is held or running, by one thread or several."""
+    scheduler, models = new_scheduler(), (Model(lanes), Model())
     try:
         first = held(scheduler, models[0])
         if early:
@@ -126,7 +158,7 @@ def test_every_row_gets_its_own_result(calls: list[tuple[int, list[Row]]], early
 @given(lengths=st.lists(st.integers(1, 600), min_size=1, max_size=120))
 def test_runs_keep_within_their_bounds(lengths: list[int]) -> None:
     """Rows and padded tokens a run; a single row may be longer than the bound."""
-    scheduler, model = Scheduler(100_000), Model()
+    scheduler, model = new_scheduler(), Model()
     try:
         first = held(scheduler, model)
         made = [Call(model, [Row(n, length)]) for n, length in enumerate(lengths)]
@@ -136,7 +168,7 @@ def test_runs_keep_within_their_bounds(lengths: list[int]) -> None:
         for call in [first, *made]:
             call.check()
         assert all(
-            count <= MAX_ROWS and (count * longest <= MAX_TOKENS or count == 1)
+            count <= MAX_ITEMS and (count * longest <= MAX_COST or count == 1)
             for count, longest in model.shapes
         )
     finally:
@@ -166,7 +198,7 @@ def test_short_request_overtakes_a_long_one(make: Callable[..., Scheduler]) -> N
     model.gate.set()
     for call in (first, short, long):
         call.check()
-    assert short.runs_before <= 3  # the first row's run, one of the long request, its own
+    assert short.runs_before <= 4  # the first row's run, two of the long request at most, its own
     assert long.runs_before > 10
 
 
@@ -196,13 +228,13 @@ def test_bad_row_fails_its_own_request_only(make: Callable[..., Scheduler]) -> N
 
 
 def test_full_line_is_refused_at_once_and_has_room_again(make: Callable[..., Scheduler]) -> None:
-    scheduler, model = make(max_queued=10), Model()
+    scheduler, model = make(10), Model()
     first = held(scheduler, model)
     waiting = Call(model, [Row(n) for n in range(10)])
     scheduler.submit(waiting.request)
-    with pytest.raises(LimitExceeded, match="too many texts wait") as caught:
+    with pytest.raises(LimitExceeded, match="too many rows wait") as caught:
         scheduler.submit(Call(model, [Row(1)]).request)
-    assert caught.value.detail == "10 texts wait, 1 more would exceed max_queued_texts (10)."
+    assert caught.value.detail == "10 rows wait, 1 more would exceed max_queued_rows (10)."
     model.gate.set()
     first.check()
     waiting.check()
@@ -212,11 +244,11 @@ def test_full_line_is_refused_at_once_and_has_room_again(make: Callable[..., Sch
 
 
 def test_cancelled_requests_give_their_room_back(make: Callable[..., Scheduler]) -> None:
-    scheduler, model = make(max_queued=10), Model()
+    scheduler, model = make(10), Model()
     first = held(scheduler, model)
     waiting = Call(model, [Row(-1) for _ in range(10)])
     scheduler.submit(waiting.request)
-    waiting.request.cancelled = True
+    scheduler.cancel(waiting.request)
     model.gate.set()
     first.check()
     last = Call(model, [Row(n) for n in range(10)])
@@ -232,7 +264,7 @@ def test_cancelled_requests_give_their_room_back(make: Callable[..., Scheduler])
 
 
 def test_stop_serves_what_is_in_line() -> None:
-    scheduler, model = Scheduler(100), Model()
+    scheduler, model = new_scheduler(100), Model()
     model.gate.set()
     made = [Call(model, [Row(n)]) for n in range(20)]
     for call in made:
@@ -242,29 +274,168 @@ def test_stop_serves_what_is_in_line() -> None:
         call.check()
 
 
-def test_result_that_cannot_be_written_fails_the_request(make: Callable[..., Scheduler]) -> None:
-    """An encoder that raises (NaN in a model's output) must not end the scheduler's thread."""
-    scheduler, model = make(), Model()
-    model.gate.set()
-
-    def refuse(vector: Any) -> bytes:
-        raise ValueError("NaN")
-
-    bad = Call(model, [Row(1)])
-    bad.request.encode = refuse
-    scheduler.submit(bad.request)
-    assert bad.finished.wait(3), "the caller waits for ever"
-    assert isinstance(bad.outcomes[0], ValueError)
-    good = Call(model, [Row(2)])
-    scheduler.submit(good.request)
-    good.check()
-
-
 def test_model_that_returns_too_few_rows_fails_the_request(make: Callable[..., Scheduler]) -> None:
     scheduler, model = make(), Model()
     model.gate.set()
-    model.run = lambda items: np.zeros((len(items) - 1, 1), np.float32)  # type: ignore[method-assign]
+    model.run = lambda items, run: [0] * (len(items) - 1)  # type: ignore[method-assign]
     bad = Call(model, [Row(1), Row(2)])
     scheduler.submit(bad.request)
     assert bad.finished.wait(3), "the caller waits for ever"
     assert bad.outcomes[0] is not None
+
+
+def test_slow_model_does_not_hold_up_another(make: Callable[..., Scheduler]) -> None:
+    """A model that is in a run for ever, and requests behind it: calls of another model end."""
+    scheduler, stuck, other = make(), Model(), Model()
+    other.gate.set()
+    first = held(scheduler, stuck)
+    behind = Call(stuck, [Row(1)])
+    scheduler.submit(behind.request)
+    for number in range(5):
+        call = Call(other, [Row(number)])
+        scheduler.submit(call.request)
+        call.check()
+    assert not first.finished.is_set()
+    stuck.gate.set()
+    first.check()
+    behind.check()
+
+
+@settings(max_examples=40, deadline=None)
+@given(sizes=st.lists(st.tuples(st.integers(1, 200), st.integers(1, 256)), min_size=1, max_size=16))
+def test_nobody_starves(sizes: list[tuple[int, int]]) -> None:
+    """Each of n requests has a turn within 2 n runs: so its k items end within 2 n k runs, whatever the others are."""
+    scheduler, model = new_scheduler(), Model()
+    try:
+        first = held(scheduler, model)
+        made = [Call(model, [Row(n, length) for n in range(count)]) for count, length in sizes]
+        for call in made:
+            scheduler.submit(call.request)
+        model.gate.set()
+        for call in [first, *made]:
+            call.check()
+        for (count, length), call in zip(sizes, made, strict=True):
+            turns = -(-count // min(MAX_ITEMS, max(1, MAX_COST // length)))
+            assert call.runs_before <= 1 + 2 * len(sizes) * turns
+    finally:
+        scheduler.stop()
+
+
+def test_short_call_behind_many_long_ones(make: Callable[..., Scheduler]) -> None:
+    """Sixteen sessions with 256 long texts each: a single short text waits for three runs at most, not for sixteen."""
+    scheduler, model = make(), Model()
+    first = held(scheduler, model)
+    long = [Call(model, [Row(n, 256) for n in range(256)]) for _ in range(16)]
+    for call in long:
+        scheduler.submit(call.request)
+    short = Call(model, [Row(7, 8)])
+    scheduler.submit(short.request)
+    model.gate.set()
+    short.check()
+    assert short.runs_before <= 4
+    for call in [first, *long]:
+        call.check()
+
+
+def test_items_of_many_rows_count_as_rows(make: Callable[..., Scheduler]) -> None:
+    scheduler, model = make(1000), Model()
+    first = held(scheduler, model)
+    scheduler.submit(Call(model, [Row(1, 10, rows=999)]).request)
+    assert scheduler.queued == 999
+    with pytest.raises(LimitExceeded, match="too many rows"):
+        scheduler.submit(Call(model, [Row(1, 1, rows=2)]).request)
+    model.gate.set()
+    first.check()
+
+
+def test_run_that_takes_too_long_is_stopped(make: Callable[..., Scheduler]) -> None:
+    """The caller gets an error, and the line goes on."""
+    scheduler, model = make(100, 0.2), Model()
+    slow = Call(model, [Row(1)])
+    scheduler.submit(slow.request)
+    assert slow.finished.wait(PATIENCE)
+    assert isinstance(slow.outcomes[0], LimitExceeded)
+    assert "max_run_seconds" in str(slow.outcomes[0].detail)
+    model.gate.set()
+    next_one = Call(model, [Row(2)])
+    scheduler.submit(next_one.request)
+    next_one.check()
+
+
+def test_run_that_nobody_waits_for_is_stopped(make: Callable[..., Scheduler]) -> None:
+    scheduler, model = make(), Model()
+    gone = held(scheduler, model)
+    scheduler.cancel(gone.request)
+    waiting = Call(model, [Row(1)])
+    scheduler.submit(waiting.request)
+    assert model.entered.acquire(timeout=PATIENCE)  # the next run, though the gate is closed
+    model.gate.set()
+    waiting.check()
+
+
+def test_closed_model_serves_its_line_and_is_let_go(make: Callable[..., Scheduler]) -> None:
+    scheduler, model = make(), Model()
+    first = held(scheduler, model)
+    behind = Call(model, [Row(1)])
+    scheduler.submit(behind.request)
+    scheduler.forget(model)
+    model.gate.set()
+    first.check()
+    behind.check()
+    scheduler.stop()
+    assert scheduler.counts.rows == 2
+
+
+def test_direct_run_is_counted_and_bounded(make: Callable[..., Scheduler]) -> None:
+    scheduler, model = make(), Model()
+    line = scheduler.line(model)
+    assert line.idle
+    with pytest.raises(RunStopped):
+        line.run_at_once("key", [Row(1)], 0.1)
+    model.gate.set()
+    for _ in range(3):
+        assert line.run_at_once("key", [Row(5, 3)], 0.1) == [5]
+    expected = line.pace.expected(3)
+    assert expected is not None
+    assert expected < 0.1
+    assert line.pace.expected(300) is None
+    assert line.pace.is_quick(0.1)
+    assert scheduler.counts.rows == 3
+
+
+def test_batches_run_side_by_side_and_only_the_first_had_all_threads(make: Callable[..., Scheduler]) -> None:
+    scheduler, model = make(), Model(lanes=3)
+    begun: list[bool] = []
+    begin = model.begin
+    model.begin = lambda *, alone: begun.append(alone) or begin(alone=alone)  # type: ignore[method-assign, func-returns-value]
+    made = [held(scheduler, model) for _ in range(3)]  # each is in a run while the others are
+    assert begun == [True, False, False]
+    last = Call(model, [Row(9)])
+    scheduler.submit(last.request)
+    assert not model.entered.acquire(timeout=0.1), "there are three lanes"
+    model.gate.set()
+    for call in [*made, last]:
+        call.check()
+
+
+def test_rows_of_one_request_in_several_runs(make: Callable[..., Scheduler]) -> None:
+    """Each row comes back once, and the request ends once, with one error if several runs fail."""
+    scheduler, model = make(), Model(lanes=4)
+    model.gate.set()
+    for bad in (False, True):
+        rows = [Row(n if n % 50 or not bad else -1 - n, 300) for n in range(200)]
+        call = Call(model, rows)
+        scheduler.submit(call.request)
+        call.check()
+    assert scheduler.queued == 0
+
+
+def test_cancelling_one_call_leaves_the_runs_of_others(make: Callable[..., Scheduler]) -> None:
+    scheduler, model = make(), Model(lanes=2)
+    first, second = held(scheduler, model), held(scheduler, model)
+    scheduler.cancel(first.request)
+    assert first.finished.wait(PATIENCE)
+    assert isinstance(first.outcomes[0], RunStopped)
+    assert not second.finished.is_set()
+    model.gate.set()
+    second.check()

@@ -47,3 +47,23 @@ def work(tmp_path: Path) -> Path:
     folder = tmp_path / "work"
     folder.mkdir()
     return folder
+
+
+@pytest.fixture(scope="session")
+def wordllama_folder() -> Path:
+    """A table of static embeddings with its tokenizer, fetched once."""
+    return _fetched("WORDLLAMA")
+
+
+@pytest.fixture(scope="session")
+def efficientnet_checkpoint() -> Path:
+    """The published weights of an image classifier, fetched once."""
+    return next(_fetched("EFFICIENTNET").glob("*.pth"))
+
+
+def _fetched(name: str) -> Path:
+    tool = load_tool("fetch_models")
+    try:
+        return Path(tool.fetch(getattr(tool, name), ROOT / ".cache" / "models"))
+    except tool.FetchError as error:
+        pytest.skip(str(error))

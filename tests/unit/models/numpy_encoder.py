@@ -34,8 +34,26 @@ DISTILBERT_NAMES = {
 }
 
 
+class Arithmetic:
+    """The layers that transformers have in common, in float64 over weights by name."""
+
+    weights: dict[str, NDArray[Any]]
+    epsilon: float
+
+    def _linear(self, x: Array, name: str) -> Array:
+        return x @ self._get(name + ".weight").T + self._get(name + ".bias")
+
+    def _norm(self, x: Array, name: str) -> Array:
+        centred = x - x.mean(axis=1, keepdims=True)
+        scaled = centred / np.sqrt((centred**2).mean(axis=1, keepdims=True) + self.epsilon)
+        return scaled * self._get(name + ".weight") + self._get(name + ".bias")
+
+    def _get(self, name: str) -> Array:
+        return self.weights[name].astype(np.float64)
+
+
 @dataclass
-class Reference:
+class Reference(Arithmetic):
     """Weights and sizes of one encoder; `token_vectors` runs one text without padding."""
 
     weights: dict[str, NDArray[Any]]
@@ -46,8 +64,8 @@ class Reference:
     layer_prefix: str = "encoder.layer."
     activation: str = "gelu"
 
-    def token_vectors(self, ids: list[int]) -> Array:
-        """Return [tokens, hidden] for token ids with special tokens."""
+    def token_vectors(self, ids: list[int], types: list[int] | None = None) -> Array:
+        """Return [tokens, hidden] for token ids with special tokens; `types` tells the first text from the second."""
         get = self._get
         positions = np.arange(len(ids)) + self.first_position
         x = (
@@ -55,12 +73,24 @@ class Reference:
             + get("embeddings.position_embeddings.weight")[positions]
         )
         if "embeddings.token_type_embeddings.weight" in self.weights:
-            x = x + get("embeddings.token_type_embeddings.weight")[0]
+            x = x + get("embeddings.token_type_embeddings.weight")[types or [0] * len(ids)]
         x = self._norm(x, "embeddings.LayerNorm")
         names = DISTILBERT_NAMES if self.layer_prefix.startswith("transformer") else BERT_NAMES
         for number in range(self.layers):
             x = self._layer(x, {key: f"{self.layer_prefix}{number}.{name}" for key, name in names.items()})
         return x
+
+    def logits(self, head: str, ids: list[int], types: list[int] | None = None) -> Array:
+        """Return the scores of a sequence classifier; `head` is "bert", "roberta" or "distilbert"."""
+        first = self.token_vectors(ids, types)[:1]
+        if head == "distilbert":
+            middle = np.maximum(self._linear(first, "pre_classifier"), 0)
+            return self._linear(middle, "classifier")[0]
+        dense, last = {
+            "bert": ("pooler.dense", "classifier"),
+            "roberta": ("classifier.dense", "classifier.out_proj"),
+        }[head]
+        return self._linear(np.tanh(self._linear(first, dense)), last)[0]
 
     def _layer(self, x: Array, names: dict[str, str]) -> Array:
         size = x.shape[1] // self.heads
@@ -82,17 +112,6 @@ class Reference:
         if self.activation == "gelu":
             return np.asarray(x * 0.5 * (1 + _erf(x / math.sqrt(2))))
         return np.asarray(0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))))
-
-    def _linear(self, x: Array, name: str) -> Array:
-        return x @ self._get(name + ".weight").T + self._get(name + ".bias")
-
-    def _norm(self, x: Array, name: str) -> Array:
-        centred = x - x.mean(axis=1, keepdims=True)
-        scaled = centred / np.sqrt((centred**2).mean(axis=1, keepdims=True) + self.epsilon)
-        return scaled * self._get(name + ".weight") + self._get(name + ".bias")
-
-    def _get(self, name: str) -> Array:
-        return self.weights[name].astype(np.float64)
 
 
 def unit(vector: Array) -> Array:

@@ -13,6 +13,8 @@ from onnx import TensorProto, helper, numpy_helper
 from safetensors.numpy import save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
+from pythiadb.recommend.factors import Factors
+
 WORDS = [
     "the",
     "cat",
@@ -181,3 +183,50 @@ def _linear(name: str, wide: int, high: int, rng: np.random.Generator) -> dict[s
 
 def _norm(name: str, rng: np.random.Generator) -> dict[str, NDArray[Any]]:
     return {f"{name}.weight": rng.uniform(0.5, 1.5, HIDDEN), f"{name}.bias": rng.normal(size=HIDDEN)}
+
+
+def tabular_graph(
+    kind: int = TensorProto.FLOAT, shape: tuple[Any, ...] = ("batch", 3), *, output: str = "y"
+) -> onnx.ModelProto:
+    """Return a regression graph that adds the values of a row, whatever their type."""
+    given = helper.make_tensor_value_info("x", kind, shape)
+    axes = numpy_helper.from_array(np.arange(1, len(shape), dtype=np.int64), "axes")
+    nodes = [
+        helper.make_node("Cast", ["x"], ["wide"], to=TensorProto.DOUBLE),
+        helper.make_node("ReduceSum", ["wide", "axes"], [output], keepdims=0)
+        if len(shape) > 1
+        else helper.make_node("Identity", ["wide"], [output]),
+    ]
+    made = helper.make_tensor_value_info(output, TensorProto.DOUBLE, shape[:1])
+    graph = helper.make_graph(nodes, "sum", [given], [made], [axes] if len(shape) > 1 else [])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def logit_graph(
+    classes: int = 3, *, kind: int = TensorProto.FLOAT, batch: Any = "batch", columns: Any = None
+) -> onnx.ModelProto:
+    """Return a graph that gives its input of one value a class back as `logits`."""
+    given = helper.make_tensor_value_info("x", kind, [batch, classes])
+    made = helper.make_tensor_value_info("logits", kind, [batch, columns])
+    graph = helper.make_graph([helper.make_node("Identity", ["x"], ["logits"])], "logits", [given], [made])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def random_factors(users: int, items: int, dimensions: int, seed: int = 0) -> Factors:
+    """Return what a recommender of ratings from 1 to 5 might have learned."""
+    rng = np.random.default_rng(seed)
+    shapes = ((users,), (items,), (users, dimensions), (items, dimensions))
+    return Factors(3.5, 1.0, 5.0, *(rng.normal(0, 0.5, shape).astype(np.float32) for shape in shapes))
+
+
+def pair_graph() -> onnx.ModelProto:
+    """Return a graph of a reranker's form: 1 for two equal strings, else 0, from two string tensors."""
+    names = ("first_input", "second_input")
+    inputs = [helper.make_tensor_value_info(name, TensorProto.STRING, ["batch"]) for name in names]
+    nodes = [
+        helper.make_node("Equal", list(names), ["same"]),
+        helper.make_node("Cast", ["same"], ["logits"], to=TensorProto.FLOAT),
+    ]
+    made = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch"])
+    graph = helper.make_graph(nodes, "pairs", inputs, [made])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=9)

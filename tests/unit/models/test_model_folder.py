@@ -11,14 +11,14 @@ import numpy as np
 import onnx
 import pytest
 from numpy.typing import NDArray
-from numpy_encoder import BERT_NAMES, DISTILBERT_NAMES, Reference, unit
+from numpy_encoder import Reference, unit
+from random_heads import DISTILBERT, as_distilbert
 from safetensors.numpy import save_file
 from small_models import (
     HEADS,
     HIDDEN,
     LAYERS,
     POSITIONS,
-    WIDE,
     bert_config,
     bert_weights,
     token_graph,
@@ -30,22 +30,13 @@ from small_models import (
 from pythiadb.errors import FeatureNotSupported, InvalidModel, InvalidParameter
 from pythiadb.models import building
 from pythiadb.models.folder import package_from_folder
-from pythiadb.models.package import Package
+from pythiadb.models.package import Attribute, Package
 from pythiadb.models.probe import probe
 from pythiadb.models.session import Model, open_model
 from pythiadb.models.tokenizing import Tokenizer
 from pythiadb.models.validate import check_model_file
 
 TEXTS = ["the cat sits outside", "a dog", "revenue rose by ten percent and the dog runs quickly", ""]
-DISTILBERT = {
-    "model_type": "distilbert",
-    "dim": HIDDEN,
-    "n_heads": HEADS,
-    "n_layers": LAYERS,
-    "hidden_dim": WIDE,
-    "max_position_embeddings": POSITIONS,
-    "activation": "gelu",
-}
 
 
 def opened(package: Package) -> Model:
@@ -104,19 +95,6 @@ def test_distilbert(tmp_path: Path, work: Path) -> None:
     check_against(Reference(weights, LAYERS, HEADS, layer_prefix="transformer.layer."), package)
 
 
-def as_distilbert(weights: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    renamed = {}
-    for name, values in weights.items():
-        new = name.replace("encoder.layer.", "transformer.layer.")
-        for key in sorted(BERT_NAMES, key=lambda key: -len(BERT_NAMES[key])):
-            if new.rpartition(".")[0].endswith("." + BERT_NAMES[key]) and "transformer" in new:
-                new = new.replace(BERT_NAMES[key], DISTILBERT_NAMES[key])
-                break
-        renamed[new] = values
-    del renamed["embeddings.token_type_embeddings.weight"]
-    return renamed
-
-
 def test_shards_old_names_and_half_precision(tmp_path: Path, work: Path) -> None:
     weights = {name: values.astype(ml_dtypes.bfloat16) for name, values in bert_weights(4).items()}
     old = {
@@ -148,7 +126,7 @@ def test_without_modules_the_caller_may_choose_the_pooling(tmp_path: Path, work:
     folder = write_folder(tmp_path / "m", bert_config(), weights, pooling=None)
     given = {"function": "embedding", "pooling": "cls", "input": {"input": ["TXT"]}}
     package = package_from_folder(folder, work, given)
-    assert package.spec.attributes == ("TXT",)
+    assert package.spec.attributes == (Attribute("TXT", "text"),)
     assert "poolingAssumed" not in package.metadata
     tokens = Reference(weights, LAYERS, HEADS).token_vectors(ids_of(package)[0])
     assert np.abs(opened(package).embed(TEXTS[:1])[0] - tokens[0]).max() < 1e-5
@@ -169,6 +147,13 @@ def test_longest_input(
     package = package_from_folder(folder, work)
     assert package.spec.max_tokens == expected
     assert len(opened(package).tokenize(["cat " * 50])[0]) == expected
+
+
+@pytest.mark.parametrize("longest", [0, -1, 0.5, float("nan"), float("inf")])
+def test_longest_inputs_that_cannot_be(tmp_path: Path, work: Path, longest: float) -> None:
+    folder = write_folder(tmp_path / "m", bert_config(), bert_weights())
+    with pytest.raises(InvalidParameter, match='"maxSequenceLength" must be a number from 1, not'):
+        package_from_folder(folder, work, {"function": "embedding", "maxSequenceLength": longest})
 
 
 def test_large_weights_go_to_a_file_of_their_own(
@@ -198,8 +183,12 @@ def test_ready_graph_of_token_vectors_gets_pooling(tmp_path: Path, work: Path, o
     folder = ready_folder(tmp_path / "m", model, "onnx/model.onnx")
     write_modules(folder, f"pooling_mode_{mode}", normalize=True)
     package = package_from_folder(folder, work)
-    assert (package.spec.dimensions, package.spec.output) == (HIDDEN, "pythia.embedding")
-    assert package.spec.inputs == ("input_ids", "attention_mask", "token_type_ids")
+    assert (package.spec.dimensions, package.spec.outputs) == (HIDDEN, {"embedding": "pythia.embedding"})
+    assert [(i.tensor, i.source) for i in package.spec.inputs] == [
+        ("input_ids", "ids"),
+        ("attention_mask", "mask"),
+        ("token_type_ids", "types"),
+    ]
     table = onnx.numpy_helper.to_array(model.graph.initializer[0]).astype(np.float64)
     expected = np.stack([unit(pooled(table[ids], mode.partition("_")[0])) for ids in ids_of(package)])
     assert np.abs(opened(package).embed(TEXTS) - expected).max() < 1e-6
@@ -210,7 +199,7 @@ def test_ready_graph_with_sentence_embedding_stays_as_it_is(tmp_path: Path, work
     folder = ready_folder(tmp_path / "m", token_graph(pooled=True))
     package = package_from_folder(folder, work)
     assert package.files["model.onnx"] == folder / "model.onnx"
-    assert (package.spec.output, package.spec.dimensions) == ("sentence_embedding", HIDDEN)
+    assert (package.spec.outputs, package.spec.dimensions) == ({"embedding": "sentence_embedding"}, HIDDEN)
     assert "pooling" not in package.metadata
     assert list(work.iterdir()) == []
 
@@ -234,7 +223,7 @@ def test_ready_graph_keeps_external_data_beside_it(tmp_path: Path, work: Path) -
 def test_output_that_the_metadata_names(tmp_path: Path, work: Path) -> None:
     folder = ready_folder(tmp_path / "m", token_graph())
     named = package_from_folder(folder, work, {"function": "embedding", "embeddingOutput": "pooler_output"})
-    assert named.spec.output == "pooler_output"
+    assert named.spec.outputs == {"embedding": "pooler_output"}
     with pytest.raises(InvalidParameter, match='"nothing" in the JSON metadata is not a model output'):
         package_from_folder(folder, work, {"function": "embedding", "embeddingOutput": "nothing"})
 

@@ -12,9 +12,9 @@ import pytest
 from onnx import TensorProto, helper
 from small_models import string_graph, token_graph
 
-from pythiadb.errors import FeatureNotSupported, InvalidModel, InvalidParameter
+from pythiadb.errors import InvalidModel, InvalidParameter
 from pythiadb.models.onnx_file import package_from_onnx
-from pythiadb.models.package import Package
+from pythiadb.models.package import Attribute, Package
 from pythiadb.models.probe import probe
 from pythiadb.models.session import open_model
 
@@ -38,13 +38,13 @@ def embed(package: Package, texts: list[str]) -> Any:
     return open_model(package.files, package.spec, threads=1).embed(texts)
 
 
-@pytest.mark.parametrize("shape", [("batch",), ("batch", 1), (1,), (1, 1)])
+@pytest.mark.parametrize("shape", [("batch",), ("batch", 1), (1,), (1, 1), (3,), (1, 1, 1), (-1,)])
 def test_shapes_of_the_text_input(tmp_path: Path, work: Path, shape: tuple[Any, ...]) -> None:
     path = save(tmp_path, string_graph(shape))
     package = package_from_onnx(path, work)
     assert package.files == {"model.onnx": path}
     assert package.spec.tokenizer is None
-    assert package.spec.attributes == ("DATA",)
+    assert package.spec.attributes == (Attribute("DATA", "text"),)
     assert embed(package, ["dog", "cat", "bird", "fish"]).tolist() == [
         [0, 1, 0],
         [1, 0, 0],
@@ -85,25 +85,29 @@ def test_a_scikit_learn_pipeline(tmp_path: Path, work: Path) -> None:
 def test_output_rules(tmp_path: Path, work: Path) -> None:
     only = {"function": "embedding"}
     model = string_graph(output="something")
-    assert package_from_onnx(save(tmp_path, model), work, only).spec.output == "something"
+    assert package_from_onnx(save(tmp_path, model), work, only).spec.outputs == {"embedding": "something"}
     model.graph.node.append(helper.make_node("Neg", ["something"], ["other"]))
     model.graph.output.append(helper.make_tensor_value_info("other", TensorProto.FLOAT, ["batch", 3]))
     path = save(tmp_path, model)
     with pytest.raises(InvalidParameter, match="model has 2 outputs and the metadata does not say"):
         package_from_onnx(path, work, only)
-    assert package_from_onnx(path, work, {**only, "embeddingOutput": "other"}).spec.output == "other"
+    assert package_from_onnx(path, work, {**only, "embeddingOutput": "other"}).spec.outputs == {
+        "embedding": "other"
+    }
     with pytest.raises(InvalidParameter, match='"embedding" in the JSON metadata is not a model output'):
         package_from_onnx(path, work)
     model.graph.node.append(helper.make_node("Abs", ["something"], ["embeddingOutput"]))
     model.graph.output.append(
         helper.make_tensor_value_info("embeddingOutput", TensorProto.FLOAT, ["batch", 3])
     )
-    assert package_from_onnx(save(tmp_path, model), work, only).spec.output == "embeddingOutput"
+    assert package_from_onnx(save(tmp_path, model), work, only).spec.outputs == {
+        "embedding": "embeddingOutput"
+    }
 
 
 def test_attribute_is_named_after_the_tensor_without_an_input_map(tmp_path: Path, work: Path) -> None:
     package = package_from_onnx(save(tmp_path, string_graph()), work, {"function": "embedding"})
-    assert package.spec.attributes == ("input",)
+    assert package.spec.attributes == (Attribute("input", "text"),)
 
 
 def test_metadata_input_that_the_model_does_not_have(tmp_path: Path, work: Path) -> None:
@@ -137,9 +141,17 @@ def test_more_than_one_variable_dimension_is_refused(tmp_path: Path, work: Path)
         package_from_onnx(save(tmp_path, string_graph(("batch", "words"))), work)
 
 
-@pytest.mark.parametrize("shape", [("batch", 2), (5,), (1, 1, 1)])
-def test_shapes_that_are_refused(tmp_path: Path, work: Path, shape: tuple[Any, ...]) -> None:
-    with pytest.raises(InvalidModel, match=r"expected \[batch\] or \[batch, 1\]"):
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ((), 'tensor "input" has no batch dimension'),
+        (("batch", 2), "takes 2 values a row, the metadata name 1 attributes"),
+        ((1, "words"), r"has shape \[1, \?\], where a dimension behind the first is variable"),
+        ((0,), r"has shape \[0\], which holds nothing"),
+    ],
+)
+def test_shapes_that_are_refused(tmp_path: Path, work: Path, shape: tuple[Any, ...], message: str) -> None:
+    with pytest.raises((InvalidModel, InvalidParameter), match=message):
         package_from_onnx(save(tmp_path, string_graph(shape)), work)
 
 
@@ -154,9 +166,9 @@ def test_output_that_is_no_embedding_is_refused(tmp_path: Path, work: Path) -> N
         package_from_onnx(save(tmp_path, string_graph(kind=TensorProto.INT64)), work)
 
 
-def test_other_functions_are_not_served(tmp_path: Path, work: Path) -> None:
+def test_functions_that_the_graph_does_not_have(tmp_path: Path, work: Path) -> None:
     path = save(tmp_path, string_graph())
-    with pytest.raises(FeatureNotSupported, match='function "regression" are not supported'):
+    with pytest.raises(InvalidModel, match=r"has shape \[61, 3\] for 61 rows, expected one value a row"):
         package_from_onnx(path, work, {"function": "regression"})
     with pytest.raises(InvalidParameter, match='unrecognized model function "embeding"'):
         package_from_onnx(path, work, {"function": "embeding"})

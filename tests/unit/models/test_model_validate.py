@@ -124,14 +124,33 @@ def test_functions_of_the_model_itself_are_allowed(tmp_path: Path, work: Path) -
     assert package_from_onnx(save(tmp_path, model), work).spec.dimensions == 3
 
 
-def test_tokenizer_operators_get_their_own_answer(tmp_path: Path) -> None:
+@pytest.mark.parametrize("operator", ["ImageReader", "AzureTextToText", "PyOp", "Anything"])
+@pytest.mark.parametrize("domain", ["ai.onnx.contrib", "com.microsoft.extensions"])
+def test_operators_of_onnxruntime_extensions_that_do_more_than_compute(
+    tmp_path: Path, operator: str, domain: str
+) -> None:
     model = string_graph()
-    model.graph.node.append(helper.make_node("BertTokenizer", ["input"], ["x"], domain="ai.onnx.contrib"))
-    with pytest.raises(
-        FeatureNotSupported, match='operator "BertTokenizer" of onnxruntime-extensions'
-    ) as caught:
+    model.graph.node.append(helper.make_node(operator, ["input"], ["x"], domain=domain))
+    message = f'operator "{operator}" of onnxruntime-extensions is not supported'
+    with pytest.raises(FeatureNotSupported, match=message):
         check_model_file(save(tmp_path, model))
-    assert "tokenizer.json" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize("shape", [(2**31 + 1,), (1, 70_000, 70_000), (2**62, 2**62)])
+def test_tensors_that_are_huge_by_their_shape(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    model = string_graph()
+    model.graph.value_info.append(helper.make_tensor_value_info("hit", TensorProto.BOOL, shape))
+    with pytest.raises(
+        InvalidModel, match=r'tensor "hit" has \d+ elements by its shape, the limit is 2147483648'
+    ):
+        check_model_file(save(tmp_path, model))
+
+
+def test_weights_with_a_negative_size(tmp_path: Path) -> None:
+    model = string_graph()
+    model.graph.initializer[0].dims[0] = -2
+    with pytest.raises(InvalidModel, match="has a negative size"):
+        check_model_file(save(tmp_path, model))
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The tool that fetches the model: idempotent, checked, with a second source. No network here."""
+"""The tool that fetches the models: idempotent, checked, with a second source. No network here."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import hashlib
 import io
 import subprocess
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,8 @@ FILES = {"model.safetensors": b"weights", "tokenizer.json": b"{}"}
 @pytest.fixture
 def tool(monkeypatch: pytest.MonkeyPatch) -> Any:
     module = load_tool("fetch_models")
-    monkeypatch.setattr(
-        module, "PINNED", {name: hashlib.sha256(data).hexdigest() for name, data in FILES.items()}
-    )
+    pinned = {name: hashlib.sha256(data).hexdigest() for name, data in FILES.items()}
+    monkeypatch.setattr(module, "MINILM", replace(module.MINILM, pinned=pinned))
     return module
 
 
@@ -68,7 +68,7 @@ def test_repairs_what_is_damaged(tool: Any, monkeypatch: pytest.MonkeyPatch, tmp
     serve(monkeypatch, tool, FILES)
     folder = tool.fetch_minilm(tmp_path)
     (folder / "tokenizer.json").write_bytes(b"damaged")
-    assert tool.is_right(tool.fetch_minilm(tmp_path))
+    assert tool.is_right(tool.MINILM, tool.fetch_minilm(tmp_path))
 
 
 @pytest.mark.parametrize("first", [None, {**FILES, "tokenizer.json": b"changed"}])
@@ -76,7 +76,7 @@ def test_second_source(
     tool: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, first: dict[str, bytes] | None
 ) -> None:
     asked = serve(monkeypatch, tool, first)
-    assert tool.is_right(tool.fetch_minilm(tmp_path))
+    assert tool.is_right(tool.MINILM, tool.fetch_minilm(tmp_path))
     assert asked == ["minilm.txt", "minilm-second-source.txt"]
 
 
@@ -87,8 +87,17 @@ def test_no_source(tool: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     assert list(tmp_path.iterdir()) == []
 
 
+def test_files_are_chosen_and_renamed(tool: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (source,) = tool.WORDLLAMA.sources
+    inside = {name: FILES[new] for name, new in source.names.items()} | {"inference.py": b"not wanted"}
+    monkeypatch.setattr(tool, "_download", lambda _, work: wheel(work / "a.whl", source.folder, inside))
+    folder = tool.fetch(replace(tool.WORDLLAMA, pinned=tool.MINILM.pinned), tmp_path)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == FILES
+
+
 def test_requirements_are_pinned_by_hash(tool: Any) -> None:
-    for source in tool.SOURCES:
-        (line,) = (tool.HERE / source.requirements).read_text().splitlines()
-        assert "==" in line
-        assert len(line.partition("--hash=sha256:")[2]) == 64
+    for model in tool.MODELS.values():
+        for source in model.sources:
+            (line,) = (tool.HERE / source.requirements).read_text().splitlines()
+            assert "==" in line
+            assert len(line.partition("--hash=sha256:")[2]) == 64

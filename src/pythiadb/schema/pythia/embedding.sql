@@ -1,62 +1,99 @@
 -- Scoring with embedding models.
 
--- Check that the caller may score with a model and return its cache key. Called by our own functions only, which pin the
--- search_path and run as the schema's owner.
-CREATE OR REPLACE FUNCTION pythia.scoring_package(model regclass, mining_function text, attribute text) RETURNS text
+-- The embedding of NULL: that of the metadata's defaultOnNull, or NULL. Called by our own functions only.
+CREATE OR REPLACE FUNCTION pythia.embedding_of_null(model regclass, attribute text) RETURNS @extschema:vector@.vector
 LANGUAGE plpgsql STABLE
 AS $$
 DECLARE
-    target  pythia.model;
-    allowed boolean;
+    stand_in text := pythia.default_on_null(model, attribute);
 BEGIN
-    SELECT * INTO target FROM pythia.model m WHERE m.relation = scoring_package.model;
-    allowed := has_table_privilege(pythia.calling_role(), target.relation, 'SELECT');
-    IF allowed IS NULL THEN  -- no such model, or its view was dropped
-        RAISE EXCEPTION '"%" is not a model', scoring_package.model
-            USING ERRCODE = '42704', HINT = 'The models that you may use: SELECT relation FROM pythia.model;';
+    RETURN CASE WHEN stand_in IS NOT NULL THEN pythia.vector_embedding(model, stand_in, attribute) END;
+END $$;
+
+CREATE OR REPLACE FUNCTION pythia.default_on_null(model regclass, attribute text) RETURNS text
+LANGUAGE plpgsql STABLE
+AS $$
+DECLARE
+    defaults jsonb := (SELECT m.spec -> 'default_on_null' FROM pythia.model m WHERE m.relation = default_on_null.model);
+BEGIN
+    IF defaults = '{}' THEN  -- of most models, and quick: a table may hold many NULLs
+        RETURN NULL;
     END IF;
-    IF NOT allowed THEN
-        RAISE EXCEPTION 'permission denied for model %', target.relation
-            USING ERRCODE = '42501', HINT = format('GRANT SELECT ON %s TO %I;', target.relation, pythia.calling_role());
-    END IF;
-    IF target.function <> mining_function THEN
-        RAISE EXCEPTION 'model "%" is a % model, not an % model', target.relation, target.function, mining_function
-            USING ERRCODE = '42809';
-    END IF;
-    IF NOT upper(target.spec ->> 'attributes')::jsonb ? upper(attribute) THEN
-        RAISE EXCEPTION 'model "%" has no attribute "%"', target.relation, attribute
-            USING ERRCODE = '42703', HINT = format('Its attribute is "%s".', target.spec -> 'attributes' ->> 0);
-    END IF;
-    RETURN target.package;
+    RETURN (SELECT d.value FROM jsonb_each_text(defaults) AS d WHERE upper(d.key) = upper(attribute));
 END $$;
 
 CREATE OR REPLACE FUNCTION pythia.vector_embedding(model regclass, data text, attribute text DEFAULT 'DATA')
 RETURNS @extschema:vector@.vector
-LANGUAGE plpgsql STABLE STRICT PARALLEL RESTRICTED SECURITY DEFINER COST 1000000 SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql STABLE PARALLEL RESTRICTED SECURITY DEFINER COST 1000000 SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+    target record;
 BEGIN
-    RETURN (pythia.engine_call('embed', json_build_array(
-        pythia.scoring_package(model, 'embedding', attribute), 1, array[data])::text))[1]::@extschema:vector@.vector;
+    IF data IS NULL OR model IS NULL OR attribute IS NULL THEN
+        RETURN pythia.embedding_of_null(model, attribute);
+    END IF;
+    target := pythia.scoring_package(model, 'vector_embedding', attribute);
+    IF target.as_text THEN
+        RETURN (pythia.engine_call('embed', json_build_array(
+            target.package, target.inmemory, 1, array[data])::text))[1]::@extschema:vector@.vector;
+    END IF;
+    RETURN pythia.score_one(model, 'vector_embedding', '[]', jsonb_build_object(attribute, data))::@extschema:vector@.vector;
 END $$;
 COMMENT ON FUNCTION pythia.vector_embedding(regclass, text, text) IS
-    'The embedding of a text. NULL for NULL. Needs SELECT on the model''s view.';
+    'The embedding of a text. NULL for NULL without a default. Needs SELECT on the model''s view.';
 
--- The same in arrays: one engine call for all inputs. Returns one row an input, in order; a NULL input gives a NULL.
+CREATE OR REPLACE FUNCTION pythia.vector_embedding(model regclass, data bytea, attribute text DEFAULT 'DATA')
+RETURNS @extschema:vector@.vector
+LANGUAGE plpgsql STABLE PARALLEL RESTRICTED SECURITY DEFINER COST 1000000 SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    target record;
+BEGIN
+    IF data IS NULL OR model IS NULL OR attribute IS NULL THEN
+        RETURN pythia.embedding_of_null(model, attribute);
+    END IF;
+    target := pythia.scoring_package(model, 'vector_embedding', attribute);
+    IF target.as_text THEN
+        RAISE EXCEPTION 'model "%" embeds texts, not bytes', model
+            USING ERRCODE = '42809', HINT = 'Convert the bytes: convert_from(data, ''UTF8'').';
+    END IF;
+    RETURN pythia.score_one(model, 'vector_embedding', '[]', jsonb_build_object(attribute, data))::@extschema:vector@.vector;
+END $$;
+COMMENT ON FUNCTION pythia.vector_embedding(regclass, bytea, text) IS
+    'The embedding of an image. NULL for NULL without a default. Needs SELECT on the model''s view.';
+
+-- The same in arrays: one engine call for all inputs. Returns one row an input, in order; a NULL gives a NULL without a default.
 -- total: how many inputs the whole statement will send, for progress displays.
 CREATE OR REPLACE FUNCTION pythia.vector_embedding_batch(
     model regclass, inputs text[], total bigint DEFAULT NULL, attribute text DEFAULT 'DATA')
 RETURNS TABLE (input text, embedding @extschema:vector@.vector)
 LANGUAGE plpgsql STABLE PARALLEL RESTRICTED SECURITY DEFINER COST 1000000 ROWS 256 SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+    name   text := coalesce(attribute, 'DATA');
+    target record := pythia.scoring_package(model, 'vector_embedding', name);
+    given  text[];
+    lines  text[];
 BEGIN
     IF array_ndims(inputs) > 1 THEN
         RAISE EXCEPTION 'inputs must be a one-dimensional array' USING ERRCODE = '2202E';
     END IF;
+    IF target.as_text THEN
+        given := coalesce(inputs, '{}');
+        IF array_position(given, NULL) IS NOT NULL THEN
+            given := array_replace(given, NULL, pythia.default_on_null(model, name));
+        END IF;
+        -- Not within the query: to estimate the rows of unnest() the planner would make the call, too.
+        lines := pythia.engine_call('embed', json_build_array(
+            target.package, target.inmemory, coalesce(total, cardinality(inputs)), given)::text);
+        RETURN QUERY SELECT t.input, t.line::@extschema:vector@.vector FROM unnest(inputs, lines) AS t(input, line);
+        RETURN;
+    END IF;
     RETURN QUERY
-    SELECT t.input, t.line::@extschema:vector@.vector
-    FROM unnest(inputs, pythia.engine_call('embed', json_build_array(
-        pythia.scoring_package(model, 'embedding', coalesce(attribute, 'DATA')),
-        coalesce(total, cardinality(inputs)), coalesce(inputs, '{}'))::text)) AS t(input, line);
+    SELECT u.given, u.output::@extschema:vector@.vector
+    FROM (SELECT array_agg(CASE WHEN i IS NOT NULL THEN jsonb_build_object(name, i)::text END ORDER BY n) AS objects
+          FROM unnest(inputs) WITH ORDINALITY AS e(i, n)) AS a,
+         ROWS FROM (unnest(inputs), pythia.scoring_batch(model, 'vector_embedding', '[]', a.objects, total)) AS u(given, object, output);
 END $$;
 COMMENT ON FUNCTION pythia.vector_embedding_batch(regclass, text[], bigint, text) IS
     'The embeddings of an array of texts by one engine call.';
@@ -65,7 +102,15 @@ COMMENT ON FUNCTION pythia.vector_embedding_batch(regclass, text[], bigint, text
 -- model under the name stays the same; load a changed model under a new name.
 CREATE OR REPLACE FUNCTION pythia.vector_embedding_immutable(model regclass, data text, attribute text DEFAULT 'DATA')
 RETURNS @extschema:vector@.vector
-LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL RESTRICTED COST 1000000 SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql IMMUTABLE PARALLEL RESTRICTED COST 1000000 SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN pythia.vector_embedding(model, data, attribute);
+END $$;
+
+CREATE OR REPLACE FUNCTION pythia.vector_embedding_immutable(model regclass, data bytea, attribute text DEFAULT 'DATA')
+RETURNS @extschema:vector@.vector
+LANGUAGE plpgsql IMMUTABLE PARALLEL RESTRICTED COST 1000000 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     RETURN pythia.vector_embedding(model, data, attribute);

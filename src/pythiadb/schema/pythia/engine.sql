@@ -26,7 +26,10 @@ END;
 --
 -- Every statement here costs each call some microseconds, and so would SECURITY DEFINER and SET: only our own functions may
 -- call this one, and they carry both.
-CREATE OR REPLACE FUNCTION pythia.engine_call(verb text, payload text, attachment text DEFAULT NULL) RETURNS text[]
+-- When the engine is not there it raises an error, or for an `optional` call returns NULL.
+DROP FUNCTION IF EXISTS pythia.engine_call(text, text, text);
+CREATE OR REPLACE FUNCTION pythia.engine_call(verb text, payload text, attachment text DEFAULT NULL, optional boolean DEFAULT false)
+RETURNS text[]
 LANGUAGE plpgsql STABLE COST 10000
 AS $$
 DECLARE
@@ -61,17 +64,24 @@ BEGIN
                 RAISE;
         END;
         IF attempt = 1 THEN
-            BEGIN
-                IF connection = ANY (@extschema:dblink@.dblink_get_connections()) THEN
-                    PERFORM @extschema:dblink@.dblink_disconnect(connection);
-                END IF;
-                PERFORM @extschema:dblink@.dblink_connect_u(connection, pythia.engine_conninfo());
-            EXCEPTION WHEN connection_exception OR sqlclient_unable_to_establish_sqlconnection THEN
-                GET STACKED DIAGNOSTICS reason = PG_EXCEPTION_DETAIL;
-                EXIT;
-            END;
+            FOR trial IN 1..2 LOOP  -- a worker may end between taking a connection and its greeting
+                BEGIN
+                    IF connection = ANY (@extschema:dblink@.dblink_get_connections()) THEN
+                        PERFORM @extschema:dblink@.dblink_disconnect(connection);
+                    END IF;
+                    PERFORM @extschema:dblink@.dblink_connect_u(connection, pythia.engine_conninfo());
+                    reason := NULL;
+                    EXIT;
+                EXCEPTION WHEN connection_exception OR sqlclient_unable_to_establish_sqlconnection THEN
+                    GET STACKED DIAGNOSTICS reason = PG_EXCEPTION_DETAIL;
+                END;
+            END LOOP;
+            EXIT WHEN reason IS NOT NULL;
         END IF;
     END LOOP;
+    IF optional THEN
+        RETURN NULL;
+    END IF;
     RAISE EXCEPTION 'the engine is not available'
         USING ERRCODE = '58X01', DETAIL = reason, HINT = 'Run: pythia engine status';
 END $$;

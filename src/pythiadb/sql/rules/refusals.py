@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from pythiadb.errors import FeatureNotSupported
 from pythiadb.sql.calls import find_calls
+from pythiadb.sql.fetch_clause import find_fetches
 from pythiadb.sql.rewrite import Rewrite
 from pythiadb.sql.scan import words
 from pythiadb.sql.source import Source, Span
+from pythiadb.sql.statements import PLAN_FOR
 
 _SCORING = words(
-    "PREDICTION PREDICTION_PROBABILITY PREDICTION_SET PREDICTION_COST PREDICTION_DETAILS PREDICTION_BOUNDS CLUSTER_ID "
-    "CLUSTER_PROBABILITY CLUSTER_SET CLUSTER_DISTANCE CLUSTER_DETAILS"
+    "PREDICTION_COST PREDICTION_DETAILS PREDICTION_BOUNDS CLUSTER_DETAILS FEATURE_ID FEATURE_SET FEATURE_VALUE "
+    "FEATURE_DETAILS FEATURE_COMPARE"
 )
 _CHUNKING = words("BY MAX OVERLAP SPLIT LANGUAGE NORMALIZE EXTENDED")
 _STATEMENTS = (
-    (("CREATE", "VECTOR", "INDEX"), "CREATE VECTOR INDEX"),
     (("CREATE", "HYBRID", "VECTOR", "INDEX"), "CREATE HYBRID VECTOR INDEX"),
-    (("EXPLAIN", "PLAN", "FOR"), "EXPLAIN PLAN FOR"),
+    (("CREATE", "UNIQUE", "VECTOR", "INDEX"), "CREATE UNIQUE VECTOR INDEX"),
+    (("CREATE", "BITMAP", "VECTOR", "INDEX"), "CREATE BITMAP VECTOR INDEX"),
+    (PLAN_FOR, "EXPLAIN PLAN FOR"),
 )
 
 
@@ -28,7 +31,8 @@ def refuse_unserved(rewrite: Rewrite) -> None:
     """
     source = rewrite.source
     for prefix, name in _STATEMENTS:
-        if source.shape(Span(0, min(len(prefix), len(source.tokens)))) == prefix:
+        begins = source.shape(Span(0, min(len(prefix), len(source.tokens)))) == prefix
+        if begins and not (prefix == PLAN_FOR and any(fetch.mode for fetch in find_fetches(source))):
             _refuse(source, 0, name)
     for call in find_calls(source, _SCORING):
         if any(source.key(i) == "USING" for i in source.flat(Span(call.open + 1, call.close))):

@@ -1,0 +1,442 @@
+"""What the engine's keeper reads and writes in a database: definitions, snapshots of tables, journals, versions.
+
+Everything here happens in a few short transactions of the keeper's own; the one long one, a snapshot, only reads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import struct
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+import psycopg
+from numpy.typing import NDArray
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+from psycopg.rows import class_row
+from psycopg.types.json import Jsonb
+
+from pythiadb.errors import InvalidVector
+
+CONNECT_TIMEOUT = 10  # seconds
+LOCK_MILLISECONDS = (
+    1000  # for which others' locks on tables are waited for: other indexes need looking after too
+)
+BATCH_ROWS = 10_000
+VACUUM_ROWS = 1_000  # journal rows whose removal is worth a VACUUM: readers scan the journal
+_NOTHING = sql.SQL("")
+_SPARSE_HEAD = struct.Struct("!iii")  # of sparsevec_send: dimensions, entries, unused
+
+
+@dataclass(frozen=True, slots=True)
+class StoredIndex:
+    """A definition's row, the names looked up, and its newest version if it has one."""
+
+    index_id: int
+    schema: str
+    table: str
+    column: str
+    key: str
+    key_type: str
+    vector_type: str
+    dimensions: int | None  # None while neither the column's type nor a row has told
+    organization: str | None
+    distance: str
+    target_accuracy: int
+    parameters: dict[str, Any]
+    columns: list[list[str]]  # name and type each
+    parallel: int
+    status: str
+    version: int
+    token: UUID | None
+    current: bool  # the newest version's fingerprint is still the table's
+    changed: bool  # the journal has rows that the newest version does not hold
+    rows: int
+    facts: dict[str, Any]
+    restored: bool  # versions and journal are another cluster's: this database was restored from a dump
+
+
+@dataclass(frozen=True, slots=True)
+class NewVersion:
+    """What the database is told of a version: its number and name, how many rows it has, facts for the views."""
+
+    number: int
+    token: str
+    rows: int
+    dimensions: int
+    built: bool  # by reading the whole table
+    facts: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Rows of a table: keys, vectors as the index library takes them, INCLUDE columns by name."""
+
+    dimensions: int
+    keys: Any
+    vectors: Any
+    columns: dict[str, list[Any]]
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def take(self, rows: list[int]) -> Batch:
+        """Return some of the rows."""
+        return Batch(
+            self.dimensions,
+            _some(self.keys, rows),
+            _some(self.vectors, rows),
+            {name: _some(column, rows) for name, column in self.columns.items()},
+        )
+
+
+def _some(values: Any, rows: list[int]) -> Any:
+    return values[rows] if isinstance(values, np.ndarray) else [values[row] for row in rows]
+
+
+class IndexStore:
+    """One database, over one connection that is opened when it is needed and again after it was lost."""
+
+    def __init__(self, conninfo: str, dbname: str) -> None:
+        self.dbname = dbname
+        self._conninfo = make_conninfo(
+            conninfo, dbname=dbname, connect_timeout=CONNECT_TIMEOUT, application_name="pythia index keeper",
+            options=f"-c DateStyle=ISO -c search_path=pg_catalog,pg_temp -c lock_timeout={LOCK_MILLISECONDS}",
+        )  # fmt: skip
+        self._connection: psycopg.Connection[Any] | None = None
+
+    @property
+    def connection(self) -> psycopg.Connection[Any]:
+        """The connection; raises psycopg.OperationalError when the server is not there."""
+        if self._connection is None or self._connection.closed:
+            self._connection = psycopg.connect(self._conninfo, autocommit=True)
+        return self._connection
+
+    def close(self) -> None:
+        """Close the connection, for now or for good."""
+        if self._connection is not None:
+            with contextlib.suppress(psycopg.Error):
+                self._connection.close()
+        self._connection = None
+
+    def indexes(self) -> list[StoredIndex]:
+        """Return the definitions that the keeper has to look after."""
+        with self.connection.cursor(row_factory=class_row(StoredIndex)) as cursor:
+            return cursor.execute("SELECT * FROM pythia.vector_index_work()").fetchall()
+
+    def prepare_build(self, index: StoredIndex) -> None:
+        """Bring triggers and names up to the table; start anew where versions and journal are another cluster's."""
+        with self.connection.transaction():
+            _lock_table(self.connection, index)
+            self.connection.execute("SELECT pythia.follow_table(%s)", (index.index_id,))
+        if index.restored:
+            self._forget_versions(index)
+
+    @contextmanager
+    def snapshot(self, index: StoredIndex) -> Iterator[Snapshot]:
+        """A repeatable-read snapshot of an index's table, in a connection of its own: it may take long."""
+        with psycopg.connect(self._conninfo, autocommit=False) as connection:
+            connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+            connection.read_only = True
+            _lock_table(connection, index)
+            yield Snapshot(connection, index)
+            connection.rollback()
+
+    def set_progress(self, index: StoredIndex, stage: str, share: float) -> None:
+        """Show how far a build is; seen by pythia.vector_index_status."""
+        self.connection.execute(
+            "UPDATE pythia.vector_index SET progress = %s WHERE id = %s",
+            (Jsonb({"stage": stage, "percent": round(100 * share)}), index.index_id),
+        )
+
+    def publish(
+        self, index: StoredIndex, version: NewVersion, snapshot: Snapshot | None, *, prune: bool
+    ) -> None:
+        """Commit a version's row: from here on statements may use it. The snapshot must be older than this call.
+
+        Without a snapshot the rows are those of the version before. In the same transaction older versions go, and what the
+        new one contains goes from the journal (with `prune`): whoever does not see the new row still sees the old ones and those of the journal.
+        """
+        names = {"id": index.index_id, "version": version.number, "token": version.token, "rows": version.rows,
+                 "facts": Jsonb(version.facts), "dimensions": version.dimensions, "built": version.built}  # fmt: skip
+        if snapshot is None:
+            source = "SELECT snapshot, fingerprint FROM pythia.vector_index_version WHERE index_id = %(id)s AND version = %(version)s - 1"
+        else:
+            source = "VALUES (%(snapshot)s::pg_snapshot, %(fingerprint)s)"
+            names |= {"snapshot": snapshot.text, "fingerprint": snapshot.fingerprint}
+        with self.connection.transaction():
+            self.connection.execute(
+                "INSERT INTO pythia.vector_index_version (index_id, version, token, rows, facts, snapshot, fingerprint) "
+                f"SELECT %(id)s, %(version)s, %(token)s, %(rows)s, %(facts)s, s.* FROM ({source}) AS s",
+                names,
+            )
+            self.connection.execute(
+                "DELETE FROM pythia.vector_index_version WHERE index_id = %(id)s AND version < %(version)s",
+                names,
+            )
+            self.connection.execute(
+                "UPDATE pythia.vector_index i SET status = 'VALID', error = NULL, error_code = NULL, progress = NULL, "
+                "dimensions = CASE WHEN %(rows)s > 0 THEN %(dimensions)s ELSE (SELECT (pythia.vector_column_type(a)).dimensions "
+                "FROM pg_attribute a WHERE a.attrelid = i.relation AND a.attname = i.column_name) END, "  # without rows: the column's own
+                "system_identifier = (SELECT system_identifier FROM pg_control_system()) "
+                "WHERE id = %(id)s AND %(built)s",
+                names,
+            )
+            self.connection.execute(
+                "UPDATE pythia.vector_index SET error = NULL WHERE id = %(id)s AND status = 'VALID' AND error IS NOT NULL "
+                "AND (starts_with(error, 'refresh: ') OR NOT %(refresh)s)",
+                names | {"refresh": snapshot is not None and not version.built},
+            )
+            removed = self._prune(index, snapshot) if prune and snapshot is not None else 0
+        if removed >= VACUUM_ROWS:
+            self.connection.execute(sql.SQL("VACUUM {}").format(_journal(index)))
+
+    def _prune(self, index: StoredIndex, snapshot: Snapshot) -> int:
+        statement = sql.SQL("DELETE FROM {} WHERE pg_visible_in_snapshot(xid, %s::pg_snapshot)")
+        return self.connection.execute(statement.format(_journal(index)), (snapshot.text,)).rowcount
+
+    def fail(self, index: StoredIndex, reason: str, sqlstate: str | None) -> None:
+        """Note that an index could not be built."""
+        self._set_status(index, "FAILED", reason, sqlstate)
+
+    def note_error(self, index: StoredIndex, job: str, reason: str) -> None:
+        """Note why a job has failed, beside a version that is still used. It stands there until such a job goes well."""
+        self.connection.execute(
+            "UPDATE pythia.vector_index SET error = %(error)s WHERE id = %(id)s AND error IS DISTINCT FROM %(error)s",
+            {"error": f"{job}: {reason}", "id": index.index_id},
+        )
+
+    def suspend(self, index: StoredIndex, reason: str, sqlstate: str | None) -> None:
+        """Note that an index has a version that may not be used."""
+        self._set_status(index, "UNUSABLE", reason, sqlstate)
+
+    def resume(self, index: StoredIndex) -> None:
+        """Take suspend() back."""
+        self._set_status(index, "VALID", None, None)
+
+    def _set_status(self, index: StoredIndex, status: str, error: str | None, sqlstate: str | None) -> None:
+        self.connection.execute(
+            "UPDATE pythia.vector_index SET status = %s, error = %s, error_code = %s, progress = NULL WHERE id = %s",
+            (status, error, sqlstate, index.index_id),
+        )
+
+    def _forget_versions(self, index: StoredIndex) -> None:
+        with self.connection.transaction():
+            self.connection.execute(
+                "DELETE FROM pythia.vector_index_version WHERE index_id = %s", (index.index_id,)
+            )
+            self.connection.execute(sql.SQL("DELETE FROM {}").format(_journal(index)))
+
+    def store_accuracy(self, index: StoredIndex, rows: Sequence[dict[str, Any]]) -> None:
+        """Replace what was measured of an index."""
+        with self.connection.transaction(), self.connection.cursor() as cursor:
+            cursor.execute("DELETE FROM pythia.vector_index_accuracy WHERE index_id = %s", (index.index_id,))
+            cursor.executemany(
+                "INSERT INTO pythia.vector_index_accuracy (index_id, k, filter, target, effort, mean, p5, queries, microseconds, source) "
+                "VALUES (%(index_id)s, %(k)s, %(filter)s, %(target)s, %(effort)s, %(mean)s, %(p5)s, %(queries)s, %(microseconds)s, %(source)s)",
+                [row | {"index_id": index.index_id, "effort": Jsonb(row["effort"])} for row in rows],
+            )
+
+    def tokens(self) -> set[str]:
+        """Return the tokens of all versions that statements may see from now on."""
+        return {
+            str(token)
+            for (token,) in self.connection.execute(
+                "SELECT token FROM pythia.vector_index_version"
+            ).fetchall()
+        }
+
+
+class Snapshot:
+    """One look at an index's table. `text` is PostgreSQL's pg_snapshot."""
+
+    def __init__(self, connection: psycopg.Connection[Any], index: StoredIndex) -> None:
+        self._connection = connection
+        self._index = index
+        row = connection.execute(
+            "SELECT pg_current_snapshot()::text, pythia.vector_fingerprint(%s)", (index.index_id,)
+        ).fetchone()
+        assert row is not None
+        self.text, self.fingerprint = row
+
+    def count(self) -> int:
+        """Return how many rows have a vector."""
+        row = self._connection.execute(
+            sql.SQL("SELECT count({}) FROM {}.{}").format(
+                *map(sql.Identifier, (self._index.column, self._index.schema, self._index.table))
+            )
+        ).fetchone()
+        return int(row[0]) if row else 0
+
+    def batches(self) -> Iterator[Batch]:
+        """Yield all rows that have a vector. Raises InvalidVector when they differ in dimensions."""
+        yield from self._stream(self._has_vector)
+
+    def sample(self, wanted: int, of: int) -> list[Batch]:
+        """Return about `wanted` of the `of` rows that have a vector, chosen by chance and the same each time. Raises InvalidVector."""
+        percent = sql.Literal(min(100.0, 105.0 * wanted / max(of, 1)))
+        clause = sql.SQL(" TABLESAMPLE BERNOULLI ({}) REPEATABLE (1)").format(percent)
+        return list(self._stream(self._has_vector, sampled=clause))
+
+    @property
+    def _has_vector(self) -> sql.Composable:
+        return sql.SQL("{} IS NOT NULL").format(sql.Identifier(self._index.column))
+
+    def changed_keys(self, version: int) -> list[Any]:
+        """Return the keys that the journal holds beyond a version."""
+        rows = self._connection.execute(
+            sql.SQL(
+                "SELECT DISTINCT key{} FROM {} WHERE NOT pg_visible_in_snapshot(xid, "
+                "(SELECT snapshot FROM pythia.vector_index_version WHERE index_id = %s AND version = %s))"
+            ).format(_key_cast(self._index), _journal(self._index)),
+            (self._index.index_id, version),
+        ).fetchall()
+        return [key for (key,) in rows]
+
+    def rows_of(self, keys: list[Any]) -> Iterator[Batch]:
+        """Yield the rows of these keys that are there and have a vector."""
+        condition = sql.SQL("{} = ANY (%s::{}[]) AND {} IS NOT NULL").format(
+            sql.Identifier(self._index.key),
+            sql.SQL({"int": "bigint"}.get(self._index.key_type, self._index.key_type)),
+            sql.Identifier(self._index.column),
+        )
+        yield from self._stream(condition, (keys,), dimensions=self._index.dimensions)
+
+    def _stream(
+        self,
+        condition: sql.Composable,
+        parameters: tuple[Any, ...] | None = None,
+        *,
+        sampled: sql.Composable = _NOTHING,
+        dimensions: int | None = None,
+    ) -> Iterator[Batch]:
+        index = self._index
+        decode = _Decoder(index, dimensions)
+        query = sql.SQL(
+            "SELECT {key}{cast}, {vector}{columns} FROM {schema}.{table}{sampled} WHERE {condition}"
+        ).format(
+            key=sql.Identifier(index.key),
+            cast=_key_cast(index),
+            vector=_vector_bytes(self._connection, index),
+            columns=sql.SQL("").join(
+                sql.SQL(", {}{}").format(sql.Identifier(name), _column_cast(kind))
+                for name, kind in index.columns
+            ),
+            schema=sql.Identifier(index.schema),
+            table=sql.Identifier(index.table),
+            sampled=sampled,
+            condition=condition,
+        )
+        with self._connection.cursor(f"pythia_{index.index_id}", binary=True) as cursor:
+            cursor.itersize = BATCH_ROWS
+            cursor.execute(query, parameters)
+            while rows := cursor.fetchmany(BATCH_ROWS):
+                yield decode(rows)
+
+
+class _Decoder:
+    """From rows with a vector's binary form to a batch; holds the dimensions that all rows must have (None: those of the first)."""
+
+    def __init__(self, index: StoredIndex, dimensions: int | None) -> None:
+        self._index = index
+        self._dimensions = dimensions
+
+    def __call__(self, rows: list[tuple[Any, ...]]) -> Batch:
+        keys, values, *columns = zip(*rows, strict=True)
+        vectors = {"bit": self._bits, "sparsevec": self._sparse}.get(self._index.vector_type, self._dense)(
+            keys, values
+        )
+        assert self._dimensions is not None
+        return Batch(
+            self._dimensions,
+            np.array(keys, np.int64) if self._index.key_type == "int" else list(keys),
+            vectors,
+            {name: list(column) for (name, _), column in zip(self._index.columns, columns, strict=True)},
+        )
+
+    def _dense(self, keys: Sequence[Any], values: Sequence[bytes]) -> NDArray[np.float32]:
+        # vector_send: int16 dimensions, int16 unused, then float4 in network order
+        self._check(keys, [(len(value) - 4) // 4 for value in values])
+        table = np.frombuffer(b"".join(values), np.uint8).reshape(len(values), -1)
+        return table[:, 4:].copy().view(">f4").astype(np.float32)
+
+    def _bits(self, keys: Sequence[Any], values: Sequence[bytes]) -> NDArray[np.uint8]:
+        # bit_send: int32 length in bits, then the bits, the first one the most significant
+        self._check(keys, [int.from_bytes(value[:4], "big") for value in values])
+        return np.frombuffer(b"".join(value[4:] for value in values), np.uint8).reshape(len(values), -1)
+
+    def _sparse(
+        self, keys: Sequence[Any], values: Sequence[bytes]
+    ) -> list[tuple[NDArray[np.int32], NDArray[np.float32]]]:
+        heads = [_SPARSE_HEAD.unpack_from(value) for value in values]
+        self._check(keys, [dimensions for dimensions, _, _ in heads])
+        return [
+            (
+                np.frombuffer(value, ">i4", entries, _SPARSE_HEAD.size).astype(np.int32),
+                np.frombuffer(value, ">f4", entries, _SPARSE_HEAD.size + 4 * entries).astype(np.float32),
+            )
+            for value, (_, entries, _) in zip(values, heads, strict=True)
+        ]
+
+    def _check(self, keys: Sequence[Any], dimensions: list[int]) -> None:
+        if self._dimensions is None:
+            self._dimensions = dimensions[0]
+        if dimensions.count(self._dimensions) == len(dimensions):
+            return
+        position = next(n for n, found in enumerate(dimensions) if found != self._dimensions)
+        raise InvalidVector(
+            f"expected {self._dimensions} dimensions, not {dimensions[position]}",
+            detail=f'The row of "{self._index.table}" with {self._index.key} = {keys[position]} differs from the others.',
+            hint="A vector index needs vectors of the same dimensions: give the column a type like VECTOR(384, FLOAT32).",
+        )
+
+
+def databases(conninfo: str) -> list[str]:
+    """Return the names of the databases that may be connected to."""
+    with psycopg.connect(
+        make_conninfo(conninfo, connect_timeout=CONNECT_TIMEOUT, application_name="pythia index keeper"),
+        autocommit=True,
+    ) as connection:
+        rows = connection.execute(
+            "SELECT datname FROM pg_database WHERE datallowconn AND NOT datistemplate ORDER BY oid"
+        ).fetchall()
+    return [name for (name,) in rows]
+
+
+def _lock_table(connection: psycopg.Connection[Any], index: StoredIndex) -> None:
+    """Lock an index's table as readers do, before its journal and its row: who drops the table takes them in that order too."""
+    table = sql.Identifier(index.schema, index.table)
+    connection.execute(sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(table))
+
+
+def _journal(index: StoredIndex) -> sql.Identifier:
+    return sql.Identifier("vecsys", f"journal_{index.index_id}")
+
+
+def _key_cast(index: StoredIndex) -> sql.SQL:
+    return sql.SQL("::bigint" if index.key_type == "int" else "::text")
+
+
+def _column_cast(kind: str) -> sql.SQL:
+    """Times are read as text: Python's types know neither infinity nor years before Christ."""
+    return sql.SQL("::text" if kind == "date" or kind.startswith("timestamp") else "")
+
+
+def _vector_bytes(connection: psycopg.Connection[Any], index: StoredIndex) -> sql.Composable:
+    """Return the expression of a vector's binary form."""
+    column = sql.Identifier(index.column)
+    if index.vector_type == "bit":
+        return sql.SQL("bit_send({})").format(column)
+    row = connection.execute(
+        "SELECT quote_ident(n.nspname) FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE extname = 'vector'"
+    ).fetchone()
+    assert row is not None
+    schema = sql.SQL(row[0])
+    if index.vector_type == "sparsevec":
+        return sql.SQL("{}.sparsevec_send({})").format(schema, column)
+    return sql.SQL("{}.vector_send({}::{}.vector)").format(schema, column, schema)

@@ -1,0 +1,47 @@
+"""Rows that change while an index is measured: the measurement does not speak for them."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from background import wait_until
+
+import pythiadb
+from tests.integration.databases import own_database
+from tests.integration.vector_tables import one
+
+ROWS, MEASURE_SECONDS = 6_000, 4
+FACTS = "SELECT facts FROM pythia.vector_index_version ORDER BY version DESC LIMIT 1"
+RANDOM = (
+    "(SELECT array_agg(random()) FROM generate_series(1, 16) WHERE {row} > 0)::vector"  # another for each row
+)
+
+
+def facts(db: pythiadb.Connection) -> dict[str, Any]:
+    found: dict[str, Any] = one(db, FACTS)
+    return found
+
+
+def change(db: pythiadb.Connection, first: int, share: float) -> None:
+    last = first + int(share * ROWS)
+    db.execute(f"UPDATE items SET v = {RANDOM.format(row='id')} WHERE id >= {first} AND id < {last}".encode())
+
+
+def test_changes_during_a_measurement_lead_to_another() -> None:
+    with own_database(index_measure_seconds=MEASURE_SECONDS) as (_, db):
+        db.execute("SET search_path = public, pythia")
+        db.execute(
+            f"CREATE TABLE items AS SELECT n AS id, {RANDOM.format(row='n')} AS v FROM generate_series(1, {ROWS}) n".encode()
+        )
+        db.execute("ALTER TABLE items ADD PRIMARY KEY (id)")
+        db.execute(
+            "CREATE VECTOR INDEX items_v ON items (v) ORGANIZATION NEIGHBOR PARTITIONS DISTANCE EUCLIDEAN"
+        )
+        wait_until(lambda: facts(db).get("measured_rows") == ROWS)
+        change(db, 1, 0.12)
+        wait_until(lambda: facts(db)["changes"] > 0.1 * ROWS)
+        time.sleep(MEASURE_SECONDS / 4)  # it is being measured
+        change(db, ROWS // 2, 0.12)
+        changed = time.time()
+        wait_until(lambda: facts(db)["measured_at"] > changed, seconds=60)
