@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 import uuid
@@ -15,6 +16,10 @@ from pythiadb.postgres import cluster
 from tools.fetch_models import fetch_minilm
 
 REPOSITORY = Path(__file__).parents[1]
+
+# What a table looks like depends on them, and readline sets them in the processes that pytest-xdist starts.
+for variable in ("COLUMNS", "LINES", "FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+    os.environ.pop(variable, None)
 
 
 @pytest.fixture(scope="session")

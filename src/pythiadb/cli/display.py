@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
@@ -20,6 +21,7 @@ from pythiadb.vectors.codec import SparseVector
 
 console = Console(highlight=False)
 error_console = Console(stderr=True, highlight=False)
+UNFOLDED = 1_000_000  # characters a line: more than any table has
 VECTOR_PREVIEW = 4  # numbers of a vector that a table shows
 
 
@@ -40,7 +42,9 @@ def cell(value: Any, *, vector_preview: int = VECTOR_PREVIEW) -> str:
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: str | None = None) -> None:
-    """Print rows as a table; numbers to the right."""
+    """Print rows as a table, numbers to the right; outside of a terminal as wide as it needs, as psql does, unless
+    COLUMNS says how wide.
+    """
     rows = list(rows)
     table = Table(title=title, title_justify="left", header_style="bold")
     for number, name in enumerate(columns):
@@ -48,7 +52,10 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title:
         table.add_column(name, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         table.add_row(*(Text(cell(value)) for value in row))
-    console.print(table)
+    if console.is_terminal or "COLUMNS" in os.environ:
+        console.print(table)
+    else:
+        Console(file=console.file, width=UNFOLDED, highlight=False).print(table)
 
 
 def _is_number(value: Any) -> bool:
