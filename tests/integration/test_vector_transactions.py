@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import shutil
 import threading
@@ -57,6 +58,7 @@ def check(db: pythiadb.Connection, table: str, query: list[float], k: int) -> No
 
 
 IDS = st.integers(1, 60)
+LEVELS = ["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"]
 NUMBERS = st.integers(-9, 9)
 VECTORS = st.lists(NUMBERS, min_size=DIMENSIONS, max_size=DIMENSIONS)
 
@@ -89,7 +91,7 @@ class Sessions(RuleBasedStateMachine):
         if self.open[n]:
             self.touched[n] |= ids
 
-    @rule(n=st.sampled_from([0, 1]), level=st.sampled_from(["READ COMMITTED", "REPEATABLE READ"]))
+    @rule(n=st.sampled_from([0, 1]), level=st.sampled_from(LEVELS))
     def begin(self, n: int, level: str) -> None:
         if not self.open[n]:
             self.dbs[n].execute(f"BEGIN ISOLATION LEVEL {level}".encode())
@@ -98,7 +100,8 @@ class Sessions(RuleBasedStateMachine):
     @rule(n=st.sampled_from([0, 1]), commit=st.booleans())
     def end(self, n: int, commit: bool) -> None:
         if self.open[n]:
-            self.dbs[n].execute(b"COMMIT" if commit else b"ROLLBACK")
+            with self._serialized(n):
+                self.dbs[n].execute(b"COMMIT" if commit else b"ROLLBACK")
             self.open[n], self.touched[n] = False, set()
 
     @rule(n=st.sampled_from([0, 1]))
@@ -113,12 +116,18 @@ class Sessions(RuleBasedStateMachine):
             self.dbs[n].execute(f"ROLLBACK TO s{self.savepoints[n]}".encode())
 
     def _change(self, n: int, ids: set[int], statement: str, values: Any) -> None:
-        if not self._free(n, ids):
-            return
+        if self._free(n, ids):
+            with self._serialized(n):
+                self.dbs[n].execute(statement, values)
+                self._touch(n, ids)
+
+    @contextlib.contextmanager
+    def _serialized(self, n: int) -> Iterator[None]:
+        """What conflicts with the other session under a strict isolation level ends the transaction."""
         try:
-            self.dbs[n].execute(statement, values)
-            self._touch(n, ids)
+            yield
         except psycopg.errors.SerializationFailure:
+            assert self.open[n]
             self.dbs[n].execute("ROLLBACK")
             self.open[n], self.touched[n] = False, set()
 
@@ -165,13 +174,15 @@ class Sessions(RuleBasedStateMachine):
 
     @rule(n=st.sampled_from([0, 1]), q=VECTORS, k=st.sampled_from([1, 3, 10, 100]))
     def search(self, n: int, q: list[int], k: int) -> None:
-        check(self.dbs[n], "sessions", [float(x) for x in q], k)
+        with self._serialized(n):
+            check(self.dbs[n], "sessions", [float(x) for x in q], k)
 
     @invariant()
     def both_are_exact(self) -> None:
-        for db in self.dbs:
-            if db.info.transaction_status != psycopg.pq.TransactionStatus.INERROR and self._has_table(db):
-                check(db, "sessions", [1.0, 2.0, 3.0, 4.0], 5)
+        for n, db in enumerate(self.dbs):
+            with self._serialized(n):
+                if self._has_table(db):
+                    check(db, "sessions", [1.0, 2.0, 3.0, 4.0], 5)
 
     def _has_table(self, db: pythiadb.Connection) -> bool:
         row = db.execute("SELECT to_regclass('sessions') IS NOT NULL").fetchone()
