@@ -14,7 +14,8 @@ from pythiadb.index.builder import FLAT_BELOW
 from pythiadb.index.definition import Definition
 from pythiadb.index.library import Progress
 from pythiadb.index.race import Outcome, race, rows_to_race
-from pythiadb.postgres.index_store import Batch, Snapshot, StoredIndex
+from pythiadb.postgres.index_snapshot import Batch, Snapshot
+from pythiadb.postgres.index_store import StoredIndex
 
 SAMPLE_ROWS = 1_000  # that tell what a row takes
 HELD_BACK_ROWS = 500  # that a graph is measured with: its own rows it finds more easily than others

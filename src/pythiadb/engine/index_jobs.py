@@ -38,7 +38,8 @@ from pythiadb.index.maintain import entry, merge_segments, merged, plan_merge, r
 from pythiadb.index.race import Outcome
 from pythiadb.index.segment import open_segment
 from pythiadb.index.version import Deleted, IndexVersion, Manifest, Part, write_version
-from pythiadb.postgres.index_store import Batch, IndexStore, NewVersion, Snapshot, StoredIndex
+from pythiadb.postgres.index_snapshot import Batch, Snapshot
+from pythiadb.postgres.index_store import IndexStore, NewVersion, StoredIndex
 
 ORGANIZATIONS = {"INMEMORY NEIGHBOR GRAPH": "graph", "NEIGHBOR PARTITIONS": "partitions"}
 ORGANIZATION_NAMES = {name: written for written, name in ORGANIZATIONS.items()}

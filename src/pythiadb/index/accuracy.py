@@ -9,9 +9,8 @@ and no call finds the rows of the one before in the caches.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import astuple, dataclass, replace
-from itertools import pairwise
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,21 +18,14 @@ from numpy.typing import NDArray
 
 from pythiadb.index.curve import Conditions, Curve, Measured, Recall, frontier
 from pythiadb.index.effort import Effort
-from pythiadb.index.partitions import PartitionsSegment
+from pythiadb.index.grid import LOWEST, PROBES, all_efforts, candidate_counts, probe_counts, worth_measuring
+from pythiadb.index.masked import Masked
 from pythiadb.index.ranks import Ranks
-from pythiadb.index.segment import Hits
-from pythiadb.index.selection import Selection
-from pythiadb.index.stores import prepare
-from pythiadb.index.version import Found, IndexVersion, Part
+from pythiadb.index.version import Found, IndexVersion
 
 KS = (1, 10, 100)
 MASKED_SHARE = 0.1  # of the rows, where searches within a filter are measured
 
-_PROBES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 1024)
-_FACTORS = (0.5, 1, 2, 4, 6, 8, 12, 16, 24, 32, 48, 64)  # candidates by k, beside a few
-_FEWEST_CANDIDATES = 10
-_MOST_CANDIDATES = 4096
-_EFS = (2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536)  # beyond k
 _FIRST_QUERIES = 5
 _COARSE_QUERIES = 40
 _TIMED_QUERIES = 60
@@ -41,7 +33,6 @@ _NO_MORE = 0.0005  # recall that is not worth more candidates
 _ALL_BUT_NONE = 0.9995  # recall at which more probes find nothing
 _FEWEST_QUERIES = 100
 _TOGETHER = 128  # queries of which the truth is found in one go
-_LOWEST = 0.6  # mean recall; nobody asks for less
 
 Report = Callable[[float], None]
 
@@ -123,48 +114,6 @@ def sample_queries(version: IndexVersion, count: int, seed: int = 0) -> list[Que
     return [chosen[place] for place in draw.permutation(len(chosen)).tolist()]
 
 
-class Masked:
-    """A version of which a random share of the rows may come back, as under a filter that has nothing to do with the vectors."""
-
-    def __init__(self, version: IndexVersion, share: float, seed: int = 0) -> None:
-        self.definition = version.definition
-        self.parts = version.parts
-        draw = np.random.default_rng(seed)
-        self._selections = []
-        for part in version.parts:
-            mask = draw.random(part.segment.rows) < share
-            self._selections.append(Selection(mask) if part.alive is None else part.alive.narrowed(mask))
-
-    def search(self, query: Any, k: int, effort: Effort) -> Found:
-        """Return up to k of the rows, probably the nearest."""
-        prepared, wider = prepare(self.definition, query), effort.at_least(k)
-        return self._found(
-            [part.segment.search(prepared, k, wider, rows) for part, rows in self._chosen()], k
-        )
-
-    def exact(self, query: Any, k: int) -> Found:
-        """Return the k nearest of the rows."""
-        prepared = prepare(self.definition, query)
-        return self._found([part.segment.exact(prepared, k, rows) for part, rows in self._chosen()], k)
-
-    def exact_many(self, queries: Sequence[Any], k: int) -> list[Found]:
-        """Return the k nearest of the rows for several queries."""
-        return [self.exact(query, k) for query in queries]
-
-    def _chosen(self) -> Iterable[tuple[Part, Selection]]:
-        return zip(self.parts, self._selections, strict=True)
-
-    def _found(self, hits: Sequence[Hits], k: int) -> Found:
-        distances = np.concatenate([hit.distances for hit in hits])
-        keys = [
-            key
-            for part, hit in zip(self.parts, hits, strict=True)
-            for key in part.segment.keys.texts(hit.positions)
-        ]
-        order = np.argsort(distances, kind="stable")[:k]
-        return Found([keys[place] for place in order.tolist()], distances[order], {})
-
-
 class _Sweep:
     """Runs efforts over queries and counts what they find; a third of the time is for what there was to find."""
 
@@ -208,7 +157,7 @@ class _Sweep:
         if self.searched.definition.organization == "partitions" and isinstance(self.searched, IndexVersion):
             return {k: self._by_ranks(self.searched, k) for k in ks}
         coarse = {k: self._coarse(k, self.seconds / 6 / len(ks)) for k in ks}
-        efforts = {k: _worth_measuring(measured) for k, measured in coarse.items()}
+        efforts = {k: worth_measuring(measured) for k, measured in coarse.items()}
         cost = sum(_cost(coarse[k]) * len(efforts[k]) for k in ks) / 1e6
         self.count = min(self.count, max(_FEWEST_QUERIES, int(self.seconds / 2 / cost)))
         measured = {}
@@ -222,7 +171,7 @@ class _Sweep:
         recalls = self._recalls(version, k)
         tried = self.run(k, list(recalls), _FIRST_QUERIES)
         best = frontier([replace(point, recall=recalls[point.effort]) for point in tried])
-        best = [point for point in best if point.recall.mean >= _LOWEST] or best
+        best = [point for point in best if point.recall.mean >= LOWEST] or best
         timed = self.run(k, [point.effort for point in best], _TIMED_QUERIES)
         return [replace(point, recall=recalls[point.effort]) for point in timed]
 
@@ -230,24 +179,24 @@ class _Sweep:
         """Return what each effort finds, without those that find no more than one with fewer candidates."""
         wanted = min([k, *(len(truth.keys) for truth in self.truth)])
         neighbours = [truth.keys[:wanted] for truth in self.truth]
-        grid = _candidates(k)
+        grid = candidate_counts(k)
         ranks = Ranks(version, [query.vector for query in self.queries[: self.count]], neighbours, max(grid))
         found: dict[Effort, Recall] = {}
-        for probes in _probes(version):
+        for probes in probe_counts(version):
             places, before = ranks.at(probes), 0.0
             for candidates in grid:
                 recall = summary((places <= candidates).mean(axis=1))
                 if recall.mean > before + _NO_MORE:
                     found[Effort(probes, candidates, 1)] = recall
                     before = recall.mean
-            self.report(probes / max(_PROBES))
+            self.report(probes / max(PROBES))
             if before > _ALL_BUT_NONE:
                 break
         return found
 
     def _coarse(self, k: int, seconds: float) -> list[Measured]:
         """Measure all efforts that cost less than an exact search, with few queries."""
-        tried = self.run(k, _grid(self.searched, k), _FIRST_QUERIES)
+        tried = self.run(k, all_efforts(self.searched, k), _FIRST_QUERIES)
         kept = [point for point in tried if point.microseconds < self.exact_microseconds] or tried[:1]
         affordable = int(seconds / (_cost(kept) * len(kept)) * 1e6)
         most = min(max(affordable, 2 * _FIRST_QUERIES), _COARSE_QUERIES)
@@ -310,40 +259,6 @@ def _without(found: Found, own: str | None) -> Truth:
         return Truth(found.keys, found.distances)
     place = found.keys.index(own)
     return Truth(found.keys[:place] + found.keys[place + 1 :], np.delete(found.distances, place))
-
-
-def _grid(version: IndexVersion | Masked, k: int) -> list[Effort]:
-    """Return efforts over all that may be sensible at a k."""
-    if version.definition.organization == "graph":
-        return [Effort(1, 1, round(k * 1.05) + ef) for ef in _EFS]
-    return [Effort(probes, candidates, 1) for candidates in _candidates(k) for probes in _probes(version)]
-
-
-def _probes(version: IndexVersion | Masked) -> list[int]:
-    most = max(
-        part.segment.index.partitions for part in version.parts if isinstance(part.segment, PartitionsSegment)
-    )
-    return sorted({min(each, most) for each in _PROBES})
-
-
-def _candidates(k: int) -> list[int]:
-    wanted = [round(k * factor) + _FEWEST_CANDIDATES for factor in _FACTORS]
-    return [each for each in wanted if each <= _MOST_CANDIDATES]
-
-
-def _worth_measuring(coarse: Sequence[Measured]) -> list[Effort]:
-    """Return the efforts that were best, and what lies between neighbours among them."""
-    best = [point for point in frontier(coarse) if point.recall.mean >= _LOWEST]
-    chosen = dict.fromkeys(point.effort for point in best)
-    for low, high in pairwise(best):
-        chosen[_middle(low.effort, high.effort)] = None
-    if best:  # the few queries of the coarse sweep may all have been lucky
-        chosen |= dict.fromkeys(best[-1].effort.more(factor) for factor in (2, 4))
-    return list(chosen) or [point.effort for point in coarse]
-
-
-def _middle(low: Effort, high: Effort) -> Effort:
-    return Effort(*(round((a * b) ** 0.5) for a, b in zip(astuple(low), astuple(high), strict=True)))
 
 
 def _silent(share: float) -> None:

@@ -53,13 +53,11 @@ class BitStore(Store):
 
     def distances(self, query: Query) -> Floats:
         """Return the distances of all rows to a query in words."""
-        found = np.empty(self.rows, np.float32)
-
-        def measure(start: int, stop: int) -> None:
-            found[start:stop] = bit_distances(self.distance, self.data[start:stop], query)
-
-        THREADS.over_rows(measure, self.rows, 8 * self.data.shape[1])
-        return found
+        return THREADS.over_rows(
+            lambda part: bit_distances(self.distance, self.data[part], query),
+            self.rows,
+            8 * self.data.shape[1],
+        )
 
     def distances_at(self, query: Query, positions: Positions) -> Floats:
         """Return the distances of some rows."""

@@ -65,12 +65,9 @@ class DenseStore(Store):
 
     def distances(self, query: Query) -> Floats:
         """Return the distances of all rows to a query [d]."""
-        found = np.empty(self.rows, np.float32)
-
-        def measure(start: int, stop: int) -> None:
-            found[start:stop] = self._distances_of(self.data[start:stop], query)
-
-        THREADS.over_rows(measure, self.rows, 4 * self.data.shape[1])
+        found = THREADS.over_rows(
+            lambda part: self._distances_of(self.data[part], query), self.rows, 4 * self.data.shape[1]
+        )
         if self.distance == "COSINE":
             found[slice(None) if _is_zero(query) else self.zeros] = np.nan
         return found

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pythiadb.index.accuracy import MASKED_SHARE, Masked, Query, Truth, recall, summary
+from pythiadb.index.accuracy import MASKED_SHARE, Query, Truth, recall, summary
 from pythiadb.index.curve import Curve, Recall
 from pythiadb.index.effort import Effort
+from pythiadb.index.masked import Masked
 from pythiadb.index.version import IndexVersion
 
 MOST_QUERIES = 500

@@ -6,31 +6,25 @@ Everything here happens in a few short transactions of the keeper's own; the one
 from __future__ import annotations
 
 import contextlib
-import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-import numpy as np
 import psycopg
-from numpy.typing import NDArray
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
-from pythiadb.errors import InvalidVector
+from pythiadb.postgres.index_snapshot import Snapshot, journal
 
 CONNECT_TIMEOUT = 10  # seconds
 LOCK_MILLISECONDS = (
     1000  # for which others' locks on tables are waited for: other indexes need looking after too
 )
-BATCH_ROWS = 10_000
 VACUUM_ROWS = 1_000  # journal rows whose removal is worth a VACUUM: readers scan the journal
-_NOTHING = sql.SQL("")
-_SPARSE_HEAD = struct.Struct("!iii")  # of sparsevec_send: dimensions, entries, unused
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,32 +65,6 @@ class NewVersion:
     dimensions: int
     built: bool  # by reading the whole table
     facts: dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Rows of a table: keys, vectors as the index library takes them, INCLUDE columns by name."""
-
-    dimensions: int
-    keys: Any
-    vectors: Any
-    columns: dict[str, list[Any]]
-
-    def __len__(self) -> int:
-        return len(self.keys)
-
-    def take(self, rows: list[int]) -> Batch:
-        """Return some of the rows."""
-        return Batch(
-            self.dimensions,
-            _some(self.keys, rows),
-            _some(self.vectors, rows),
-            {name: _some(column, rows) for name, column in self.columns.items()},
-        )
-
-
-def _some(values: Any, rows: list[int]) -> Any:
-    return values[rows] if isinstance(values, np.ndarray) else [values[row] for row in rows]
 
 
 class IndexStore:
@@ -194,11 +162,11 @@ class IndexStore:
             )
             removed = self._prune(index, snapshot) if prune and snapshot is not None else 0
         if removed >= VACUUM_ROWS:
-            self.connection.execute(sql.SQL("VACUUM {}").format(_journal(index)))
+            self.connection.execute(sql.SQL("VACUUM {}").format(journal(index)))
 
     def _prune(self, index: StoredIndex, snapshot: Snapshot) -> int:
         statement = sql.SQL("DELETE FROM {} WHERE pg_visible_in_snapshot(xid, %s::pg_snapshot)")
-        return self.connection.execute(statement.format(_journal(index)), (snapshot.text,)).rowcount
+        return self.connection.execute(statement.format(journal(index)), (snapshot.text,)).rowcount
 
     def fail(self, index: StoredIndex, reason: str, sqlstate: str | None) -> None:
         """Note that an index could not be built."""
@@ -230,7 +198,7 @@ class IndexStore:
             self.connection.execute(
                 "DELETE FROM pythia.vector_index_version WHERE index_id = %s", (index.index_id,)
             )
-            self.connection.execute(sql.SQL("DELETE FROM {}").format(_journal(index)))
+            self.connection.execute(sql.SQL("DELETE FROM {}").format(journal(index)))
 
     def store_accuracy(self, index: StoredIndex, rows: Sequence[dict[str, Any]]) -> None:
         """Replace what was measured of an index."""
@@ -252,150 +220,6 @@ class IndexStore:
         }
 
 
-class Snapshot:
-    """One look at an index's table. `text` is PostgreSQL's pg_snapshot."""
-
-    def __init__(self, connection: psycopg.Connection[Any], index: StoredIndex) -> None:
-        self._connection = connection
-        self._index = index
-        row = connection.execute(
-            "SELECT pg_current_snapshot()::text, pythia.vector_fingerprint(%s)", (index.index_id,)
-        ).fetchone()
-        assert row is not None
-        self.text, self.fingerprint = row
-
-    def count(self) -> int:
-        """Return how many rows have a vector."""
-        row = self._connection.execute(
-            sql.SQL("SELECT count({}) FROM {}.{}").format(
-                *map(sql.Identifier, (self._index.column, self._index.schema, self._index.table))
-            )
-        ).fetchone()
-        return int(row[0]) if row else 0
-
-    def batches(self) -> Iterator[Batch]:
-        """Yield all rows that have a vector. Raises InvalidVector when they differ in dimensions."""
-        yield from self._stream(self._has_vector)
-
-    def sample(self, wanted: int, of: int) -> list[Batch]:
-        """Return about `wanted` of the `of` rows that have a vector, chosen by chance and the same each time. Raises InvalidVector."""
-        percent = sql.Literal(min(100.0, 105.0 * wanted / max(of, 1)))
-        clause = sql.SQL(" TABLESAMPLE BERNOULLI ({}) REPEATABLE (1)").format(percent)
-        return list(self._stream(self._has_vector, sampled=clause))
-
-    @property
-    def _has_vector(self) -> sql.Composable:
-        return sql.SQL("{} IS NOT NULL").format(sql.Identifier(self._index.column))
-
-    def changed_keys(self, version: int) -> list[Any]:
-        """Return the keys that the journal holds beyond a version."""
-        rows = self._connection.execute(
-            sql.SQL(
-                "SELECT DISTINCT key{} FROM {} WHERE NOT pg_visible_in_snapshot(xid, "
-                "(SELECT snapshot FROM pythia.vector_index_version WHERE index_id = %s AND version = %s))"
-            ).format(_key_cast(self._index), _journal(self._index)),
-            (self._index.index_id, version),
-        ).fetchall()
-        return [key for (key,) in rows]
-
-    def rows_of(self, keys: list[Any]) -> Iterator[Batch]:
-        """Yield the rows of these keys that are there and have a vector."""
-        condition = sql.SQL("{} = ANY (%s::{}[]) AND {} IS NOT NULL").format(
-            sql.Identifier(self._index.key),
-            sql.SQL({"int": "bigint"}.get(self._index.key_type, self._index.key_type)),
-            sql.Identifier(self._index.column),
-        )
-        yield from self._stream(condition, (keys,), dimensions=self._index.dimensions)
-
-    def _stream(
-        self,
-        condition: sql.Composable,
-        parameters: tuple[Any, ...] | None = None,
-        *,
-        sampled: sql.Composable = _NOTHING,
-        dimensions: int | None = None,
-    ) -> Iterator[Batch]:
-        index = self._index
-        decode = _Decoder(index, dimensions)
-        query = sql.SQL(
-            "SELECT {key}{cast}, {vector}{columns} FROM {schema}.{table}{sampled} WHERE {condition}"
-        ).format(
-            key=sql.Identifier(index.key),
-            cast=_key_cast(index),
-            vector=_vector_bytes(self._connection, index),
-            columns=sql.SQL("").join(
-                sql.SQL(", {}{}").format(sql.Identifier(name), _column_cast(kind))
-                for name, kind in index.columns
-            ),
-            schema=sql.Identifier(index.schema),
-            table=sql.Identifier(index.table),
-            sampled=sampled,
-            condition=condition,
-        )
-        with self._connection.cursor(f"pythia_{index.index_id}", binary=True) as cursor:
-            cursor.itersize = BATCH_ROWS
-            cursor.execute(query, parameters)
-            while rows := cursor.fetchmany(BATCH_ROWS):
-                yield decode(rows)
-
-
-class _Decoder:
-    """From rows with a vector's binary form to a batch; holds the dimensions that all rows must have (None: those of the first)."""
-
-    def __init__(self, index: StoredIndex, dimensions: int | None) -> None:
-        self._index = index
-        self._dimensions = dimensions
-
-    def __call__(self, rows: list[tuple[Any, ...]]) -> Batch:
-        keys, values, *columns = zip(*rows, strict=True)
-        vectors = {"bit": self._bits, "sparsevec": self._sparse}.get(self._index.vector_type, self._dense)(
-            keys, values
-        )
-        assert self._dimensions is not None
-        return Batch(
-            self._dimensions,
-            np.array(keys, np.int64) if self._index.key_type == "int" else list(keys),
-            vectors,
-            {name: list(column) for (name, _), column in zip(self._index.columns, columns, strict=True)},
-        )
-
-    def _dense(self, keys: Sequence[Any], values: Sequence[bytes]) -> NDArray[np.float32]:
-        # vector_send: int16 dimensions, int16 unused, then float4 in network order
-        self._check(keys, [(len(value) - 4) // 4 for value in values])
-        table = np.frombuffer(b"".join(values), np.uint8).reshape(len(values), -1)
-        return table[:, 4:].copy().view(">f4").astype(np.float32)
-
-    def _bits(self, keys: Sequence[Any], values: Sequence[bytes]) -> NDArray[np.uint8]:
-        # bit_send: int32 length in bits, then the bits, the first one the most significant
-        self._check(keys, [int.from_bytes(value[:4], "big") for value in values])
-        return np.frombuffer(b"".join(value[4:] for value in values), np.uint8).reshape(len(values), -1)
-
-    def _sparse(
-        self, keys: Sequence[Any], values: Sequence[bytes]
-    ) -> list[tuple[NDArray[np.int32], NDArray[np.float32]]]:
-        heads = [_SPARSE_HEAD.unpack_from(value) for value in values]
-        self._check(keys, [dimensions for dimensions, _, _ in heads])
-        return [
-            (
-                np.frombuffer(value, ">i4", entries, _SPARSE_HEAD.size).astype(np.int32),
-                np.frombuffer(value, ">f4", entries, _SPARSE_HEAD.size + 4 * entries).astype(np.float32),
-            )
-            for value, (_, entries, _) in zip(values, heads, strict=True)
-        ]
-
-    def _check(self, keys: Sequence[Any], dimensions: list[int]) -> None:
-        if self._dimensions is None:
-            self._dimensions = dimensions[0]
-        if dimensions.count(self._dimensions) == len(dimensions):
-            return
-        position = next(n for n, found in enumerate(dimensions) if found != self._dimensions)
-        raise InvalidVector(
-            f"expected {self._dimensions} dimensions, not {dimensions[position]}",
-            detail=f'The row of "{self._index.table}" with {self._index.key} = {keys[position]} differs from the others.',
-            hint="A vector index needs vectors of the same dimensions: give the column a type like VECTOR(384, FLOAT32).",
-        )
-
-
 def databases(conninfo: str) -> list[str]:
     """Return the names of the databases that may be connected to."""
     with psycopg.connect(
@@ -412,31 +236,3 @@ def _lock_table(connection: psycopg.Connection[Any], index: StoredIndex) -> None
     """Lock an index's table as readers do, before its journal and its row: who drops the table takes them in that order too."""
     table = sql.Identifier(index.schema, index.table)
     connection.execute(sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(table))
-
-
-def _journal(index: StoredIndex) -> sql.Identifier:
-    return sql.Identifier("vecsys", f"journal_{index.index_id}")
-
-
-def _key_cast(index: StoredIndex) -> sql.SQL:
-    return sql.SQL("::bigint" if index.key_type == "int" else "::text")
-
-
-def _column_cast(kind: str) -> sql.SQL:
-    """Times are read as text: Python's types know neither infinity nor years before Christ."""
-    return sql.SQL("::text" if kind == "date" or kind.startswith("timestamp") else "")
-
-
-def _vector_bytes(connection: psycopg.Connection[Any], index: StoredIndex) -> sql.Composable:
-    """Return the expression of a vector's binary form."""
-    column = sql.Identifier(index.column)
-    if index.vector_type == "bit":
-        return sql.SQL("bit_send({})").format(column)
-    row = connection.execute(
-        "SELECT quote_ident(n.nspname) FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE extname = 'vector'"
-    ).fetchone()
-    assert row is not None
-    schema = sql.SQL(row[0])
-    if index.vector_type == "sparsevec":
-        return sql.SQL("{}.sparsevec_send({})").format(schema, column)
-    return sql.SQL("{}.vector_send({}::{}.vector)").format(schema, column, schema)

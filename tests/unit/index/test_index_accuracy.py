@@ -12,11 +12,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pythiadb.index.accuracy import Masked, Query, Truth, measure, recall, sample_queries
+from pythiadb.index.accuracy import Query, Truth, measure, recall, sample_queries
 from pythiadb.index.builder import Builder
 from pythiadb.index.curve import Conditions, Curve, Measured, Recall
 from pythiadb.index.definition import Column, Definition
 from pythiadb.index.effort import Effort
+from pythiadb.index.masked import Masked
 from pythiadb.index.version import IndexVersion, Manifest, open_version, write_version
 
 ROWS, FRESH, DIMENSIONS = 9_000, 300, 24

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pythiadb.index import parallel
-from pythiadb.index.distances import nearest
+from pythiadb.index.distances import Floats, nearest
 from pythiadb.index.parallel import THREADS
 from tests.unit.index.building import build_index, definition
 
@@ -53,10 +53,11 @@ def test_threads_see_every_row_of_bits_once(tmp_path: Path) -> None:
 def test_an_error_in_one_thread_is_raised_when_all_have_ended() -> None:
     ended = []
 
-    def part(start: int, stop: int) -> None:
-        if start == 0:
+    def part(rows: slice) -> Floats:
+        if rows.start == 0:
             raise MemoryError
-        ended.append(stop - start)
+        ended.append(rows.stop - rows.start)
+        return np.zeros(ended[-1], np.float32)
 
     with pytest.raises(MemoryError):
         THREADS.over_rows(part, 3000, 1)
