@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 MODEL  := .cache/models/all-MiniLM-L6-v2
+SEED   ?= 1
 PIP    := $(BIN)/pip --disable-pip-version-check --quiet
 
 .PHONY: demo demo-movies test lint format bench bench-embed bench-call bench-start bench-score bench-restart bench-sessions bench-search bench-recommend clean
@@ -14,7 +15,7 @@ demo-movies: $(VENV)/.train $(MODEL)/.complete  ## learn from MovieLens 100k and
 	$(BIN)/python -m examples.movies
 
 test: $(VENV)/.dev $(MODEL)/.complete  ## run all tests, each file in one of four processes at most
-	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile --randomly-seed $(SEED)
 
 lint: $(VENV)/.dev  ## style and types
 	$(BIN)/ruff check .

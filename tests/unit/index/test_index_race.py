@@ -51,7 +51,7 @@ def test_partitions_near_at_few_rows_lose_at_many() -> None:
 def test_a_race_tells_what_it_found(tmp_path: Path, rows: int) -> None:
     stages: list[str] = []
     outcome = race(
-        tmp_path / "race", definition(dimensions=24, target_accuracy=90), clustered(6_000, 24), rows, threads=1,
+        tmp_path / "race", definition(dimensions=256, target_accuracy=90), clustered(6_000, 256), rows, threads=1,
         progress=lambda stage, _: stages.append(stage),
     )  # fmt: skip
     facts = outcome.facts
