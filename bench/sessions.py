@@ -21,7 +21,9 @@ import random
 import statistics
 import threading
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +42,7 @@ SAMPLE = 48  # texts that the bare library embeds
 IDEAL_SECONDS = 3
 LOAD = 0.7  # of the throughput found, for the latency under load
 LOAD_SESSIONS = 16
-WINDOWS = 5
+WINDOWS = 9
 WINDOW_SECONDS = 25  # about 350 calls on two cores, so that p99 is not the slowest one
 PROBE_SECONDS = 5
 SAMPLE_SECONDS = 0.5  # between looks at memory
@@ -121,20 +123,29 @@ class Ideal:
         return done / passed
 
 
-def insert_for(seconds: float, session: Any, corpus: list[str], first: int, pause: float) -> list[float]:
-    """Insert one text after the other until the time is over; return the latencies in ms."""
+def insert_for(
+    seconds: float, session: Any, corpus: list[str], first: int, pauses: Iterator[float] | None = None
+) -> list[float]:
+    """Insert one text after the other, or each so long after the one before, until the time is over; return the latencies in ms."""
     latencies, number = [], first
     due = time.perf_counter()
     end = due + seconds
     while (started := time.perf_counter()) < end:
-        if pause:
-            due += random.expovariate(1 / pause)
+        if pauses:
+            due += next(pauses)
             time.sleep(max(0.0, due - started))
             started = max(due, started)  # a late start counts as waiting
         session(corpus[number % len(corpus)])
         latencies.append((time.perf_counter() - started) * 1000)
         number += 7
     return latencies
+
+
+def _pauses(mean: float, window: int, number: int) -> Iterator[float]:
+    """Yield the seconds between a session's calls, which come at random: others in each window, and the same ones in each run."""
+    chance = random.Random(f"{window} {number}")
+    while True:
+        yield chance.expovariate(1 / mean)
 
 
 @dataclass(frozen=True)
@@ -162,9 +173,9 @@ def shared(
     pids: list[int],
     *,
     seconds: float = SECONDS,
-    pause: float = 0.0,
+    pauses: Callable[[int], Iterator[float]] | None = None,
 ) -> Outcome:
-    """Run `count` sessions that use the engine, whose workers are `pids`; each waits for `pause` seconds on average."""
+    """Run `count` sessions that use the engine, whose workers are `pids`; `pauses`: those of each session, else it makes none."""
     found: list[list[float]] = [[] for _ in range(count)]
 
     def run(number: int) -> None:
@@ -174,7 +185,7 @@ def shared(
                 lambda text: db.execute("INSERT INTO sink SELECT vector_embedding('minilm', %s)", (text,)),
                 corpus,
                 number,
-                pause,
+                pauses(number) if pauses else None,
             )
 
     threads = [threading.Thread(target=run, args=(n,)) for n in range(count)]
@@ -191,10 +202,15 @@ def shared(
 def windows(conninfo: str, corpus: list[str], pids: list[int]) -> list[Outcome]:
     """Run sessions that ask for LOAD of what they reach, in several windows."""
     outcomes = []
-    for _ in range(WINDOWS):
+    for window in range(WINDOWS):
         reached = shared(conninfo, corpus, LOAD_SESSIONS, pids, seconds=PROBE_SECONDS).rate
-        pause = LOAD_SESSIONS / (LOAD * reached)
-        outcomes.append(shared(conninfo, corpus, LOAD_SESSIONS, pids, seconds=WINDOW_SECONDS, pause=pause))
+        mean = LOAD_SESSIONS / (LOAD * reached)
+        outcomes.append(
+            shared(
+                conninfo, corpus, LOAD_SESSIONS, pids, seconds=WINDOW_SECONDS,
+                pauses=partial(_pauses, mean, window),
+            )
+        )  # fmt: skip
     return outcomes
 
 
@@ -223,7 +239,7 @@ def private_session(conninfo: str, corpus: list[str], number: int, signals: tupl
         insert(corpus[number])
         ready.release()
         go.wait()
-        answers.put(insert_for(SECONDS, insert, corpus, number, 0.0))
+        answers.put(insert_for(SECONDS, insert, corpus, number))
         go.wait()
 
 
