@@ -93,6 +93,10 @@ class StreamWriter:
         finally:
             self._file.close()
 
+    def discard(self) -> None:
+        """Close the file as it is: without a header it is no file of an index."""
+        self._file.close()
+
     def __enter__(self) -> StreamWriter:
         return self
 
@@ -101,7 +105,8 @@ class StreamWriter:
     ) -> None:
         if kind is None:
             self.close()
-        self._file.close()
+        else:
+            self.discard()
 
 
 def write(path: Path, kind: str, header: Mapping[str, Any], arrays: Mapping[str, Array]) -> None:

@@ -48,7 +48,7 @@ class DenseWriter(StoreWriter):
 
     def close(self) -> None:
         """Close the files of a segment that is given up."""
-        self._data.__exit__(ValueError, None, None)
+        self._data.discard()
 
 
 class DenseStore(Store):

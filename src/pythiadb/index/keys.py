@@ -66,7 +66,7 @@ class KeyWriter:
 
     def close(self) -> None:
         """Close the file of a segment that is given up."""
-        self._values.__exit__(ValueError, None, None)
+        self._values.discard()
 
 
 def open_keys(folder: Path, key_type: str) -> Keys:

@@ -50,8 +50,8 @@ class SparseWriter(StoreWriter):
 
     def close(self) -> None:
         """Close the files of a segment that is given up."""
-        self._places.__exit__(ValueError, None, None)
-        self._values.__exit__(ValueError, None, None)
+        self._places.discard()
+        self._values.discard()
 
 
 class SparseStore(Store):
