@@ -219,3 +219,39 @@ def test_long_texts_are_cut_at_the_models_length(db: pythiadb.Connection) -> Non
     ).fetchone()
     assert row is not None
     np.testing.assert_allclose(row[0], row[1], atol=1e-5)
+
+
+VALUES = ["42", "42.50::numeric", "date '2026-02-03'", "true", "'[1, 2]'::jsonb", "'abc'::varchar(10)", "'c'::char(3)",
+          "'6f9619ff-8b86-d011-b42d-00c04fc964ff'::uuid", "ARRAY[1, 2]"]  # fmt: skip
+
+
+@pytest.mark.parametrize("value", VALUES)
+def test_other_types_are_embedded_as_they_are_written(db: pythiadb.Connection, value: str) -> None:
+    """By the call for one row, in a batch, and as a plain function; as Oracle converts by itself."""
+    db.execute(f"CREATE TABLE typed AS SELECT n, {value} AS x FROM generate_series(1, 3) n".encode())
+    row = db.execute("SELECT vector_embedding('minilm', x::text) FROM typed LIMIT 1").fetchone()
+    assert row is not None
+    for statement in (
+        f"SELECT VECTOR_EMBEDDING(minilm USING {value} AS data)",
+        "SELECT VECTOR_EMBEDDING(minilm USING x AS data) FROM typed",
+        "SELECT VECTOR_EMBEDDING(minilm USING x AS data) FROM typed WHERE n = 1 OR random() > 2",
+        "SELECT vector_embedding('minilm', x) FROM typed",
+    ):
+        for (found,) in db.execute(statement).fetchall():
+            assert np.abs(found - row[0]).max() < 2e-6
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT VECTOR_EMBEDDING(minilm USING b AS data) FROM bytes",
+        "SELECT VECTOR_EMBEDDING(minilm USING b || b AS data) FROM bytes ORDER BY n",
+        "SELECT vector_embedding('minilm', b) FROM bytes",
+    ],
+)
+def test_bytes_are_no_texts(db: pythiadb.Connection, statement: str) -> None:
+    """Their hexadecimal digits would be embedded."""
+    db.execute("CREATE TABLE bytes AS SELECT n, '\\x6869'::bytea AS b FROM generate_series(1, 3) n")
+    with pytest.raises(psycopg.errors.WrongObjectType, match="embeds texts, not bytes") as caught:
+        db.execute(statement).fetchall()
+    assert caught.value.diag.message_hint == "Convert the bytes: convert_from(data, 'UTF8')."

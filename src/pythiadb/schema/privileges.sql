@@ -24,7 +24,9 @@ GRANT SELECT (credential_name, handle), DELETE ON pythia.user_credentials TO PUB
 
 -- Scoring checks the model's own privilege.
 GRANT EXECUTE ON FUNCTION
-    pythia.vector_embedding(regclass, text, text), pythia.vector_embedding(regclass, bytea, text), pythia.vector_embedding_batch,
+    pythia.vector_embedding(regclass, text, text), pythia.vector_embedding(regclass, bytea, text),
+    pythia.vector_embedding(regclass, anyelement, text), pythia.vector_embedding_batch,
+    pythia.text_input(text), pythia.text_input(anyelement), pythia.text_input(bytea),
     pythia.vector_embedding_immutable(regclass, text, text), pythia.vector_embedding_immutable(regclass, bytea, text),
     pythia.prediction, pythia.prediction_probability,
     pythia.prediction_set(regclass, jsonb, integer, double precision), pythia.prediction_set(regclass, jsonb, integer, double precision, anyelement),

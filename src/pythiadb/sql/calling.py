@@ -94,7 +94,7 @@ def arguments_array(rewrite: Rewrite, call: Scoring) -> str:
 def key_text(rewrite: Rewrite, call: Scoring) -> str:
     """The input of a row as it is compared: as text, byte by byte."""
     if is_text_embedding(rewrite, call):
-        return f'({_embedding_value(rewrite, call)})::text COLLATE "C"'
+        return f'pythia.text_input({_embedding_value(rewrite, call)}) COLLATE "C"'
     return f'({attributes_object(rewrite, call)})::text COLLATE "C"'
 
 

@@ -62,6 +62,32 @@ END $$;
 COMMENT ON FUNCTION pythia.vector_embedding(regclass, bytea, text) IS
     'The embedding of an image. NULL for NULL without a default. Needs SELECT on the model''s view.';
 
+-- Oracle converts what is no text by itself. A STABLE body is inlined whatever the type's own conversion is.
+CREATE OR REPLACE FUNCTION pythia.vector_embedding(model regclass, data anyelement, attribute text DEFAULT 'DATA')
+RETURNS @extschema:vector@.vector
+LANGUAGE sql STABLE PARALLEL RESTRICTED
+AS $$ SELECT pythia.vector_embedding(model, data::text, attribute) $$;
+COMMENT ON FUNCTION pythia.vector_embedding(regclass, anyelement, text) IS
+    'The embedding of a number, a time, or another value, as text.';
+
+-- What a model of texts reads of a value: translated statements gather these. PostgreSQL puts the expression in the place of
+-- the call; a cast alone would take the bytes of an image for their digits.
+CREATE OR REPLACE FUNCTION pythia.text_input(data text) RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN data;
+
+CREATE OR REPLACE FUNCTION pythia.text_input(data anyelement) RETURNS text
+LANGUAGE sql STABLE PARALLEL SAFE
+AS $$ SELECT data::text $$;
+
+CREATE OR REPLACE FUNCTION pythia.text_input(data bytea) RETURNS text
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
+AS $$
+BEGIN
+    RAISE EXCEPTION 'the model embeds texts, not bytes'
+        USING ERRCODE = '42809', HINT = 'Convert the bytes: convert_from(data, ''UTF8'').';
+END $$;
+
 -- The same in arrays: one engine call for all inputs. Returns one row an input, in order; a NULL gives a NULL without a default.
 -- total: how many inputs the whole statement will send, for progress displays.
 CREATE OR REPLACE FUNCTION pythia.vector_embedding_batch(
