@@ -120,6 +120,19 @@ def test_credentials_that_cannot_be(db: pythiadb.Connection, attributes: str) ->
         db.execute("CALL dbms_vector.create_credential('wrong', %s)", (attributes,))
 
 
+@pytest.mark.parametrize("name", [None, ""])
+def test_a_credential_without_a_name_shows_no_secret(db: pythiadb.Connection, name: str | None) -> None:
+    with pytest.raises(psycopg.errors.NullValueNotAllowed, match="credential name must not be empty") as caught:
+        db.execute('CALL dbms_vector.create_credential(%s, \'{"access_token": "letmein"}\')', (name,))
+    assert "letmein" not in str(caught.value)
+
+
+@pytest.mark.parametrize("path", ["models", "", None])
+def test_directories_are_absolute(db: pythiadb.Connection, path: str | None) -> None:
+    with pytest.raises(psycopg.errors.InvalidParameterValue, match="is not absolute"):
+        db.execute("CALL pythia.create_directory('relative', %s)", (path,))
+
+
 def test_rights_to_fetch(db: pythiadb.Connection, site: Site, fetch_dir: Path, role: str) -> None:
     """Loading, the network and files of the server are three rights."""
     (fetch_dir / "animals.onnx").write_bytes(ANIMALS)

@@ -268,8 +268,9 @@ def test_the_right_to_load_can_be_taken_back(db: pythiadb.Connection, loader: st
     session = login(loader)
     session.execute(LOAD, ("mine", ANIMALS))
     db.execute(f"CALL pythia.revoke_create_model('{loader}')".encode())
-    with pytest.raises(InsufficientPrivilege):
+    with pytest.raises(InsufficientPrivilege, match="permission denied to load models") as caught:
         session.execute(LOAD, ("other", ANIMALS))
+    assert caught.value.diag.message_hint == f"CALL pythia.grant_create_model('{loader}');"
     assert score(session, f"{loader}.mine") == "[1,0,0]"
     session.execute("CALL dbms_vector.drop_onnx_model('mine')")
 

@@ -55,6 +55,7 @@ def load_model(
     cannot be loaded, psycopg.errors.DuplicateTable when the name is taken.
     """
     with tempfile.TemporaryDirectory(prefix="pythia-load-") as work, connection.transaction():
+        connection.execute("SELECT pythia.check_loader()")  # before files are read and sent
         packages = read_packages(path, Path(work), metadata, function=function, prompt=prompt)
         described = {suffix: _describe_all(package) for suffix, package in packages.items()}
         report = _reporter(sum(f["size"] for files in described.values() for f in files), progress)

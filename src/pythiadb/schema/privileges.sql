@@ -57,7 +57,7 @@ TO PUBLIC;
 
 -- Dropping, naming and switching run as the caller, who needs the view's ownership; loading needs pythia.grant_create_model.
 GRANT EXECUTE ON FUNCTION
-    pythia.model_name, pythia.model_relation, pythia.is_model, pythia.check_new_model,
+    pythia.model_name, pythia.model_relation, pythia.is_model, pythia.check_new_model, pythia.check_loader,
     pythia.create_model, pythia.create_model_from_files, pythia.drop_model, pythia.rename_model, pythia.remove_orphaned_models,
     pythia.model_signature, pythia.model_parameters, pythia.oracle_name,
     pythia.viewed_model, pythia.detail_view_name, pythia.write_detail_view, pythia.record_detail_view,

@@ -6,6 +6,7 @@ CREATE OR REPLACE PROCEDURE dbms_vector.load_onnx_model(
 LANGUAGE plpgsql
 AS $$
 BEGIN
+    PERFORM pythia.check_loader();
     PERFORM pythia.create_model_from_files(
         model_name, pg_catalog.jsonb_build_array(pythia.put_model_file('model.onnx', model_data)), metadata);
 END $$;

@@ -11,10 +11,7 @@ AS $$
 DECLARE
     files jsonb;
 BEGIN
-    IF NOT has_function_privilege(pythia.calling_role(), 'pythia.put_model_chunk(text, integer, bytea)', 'EXECUTE') THEN
-        RAISE EXCEPTION 'permission denied to load models'
-            USING ERRCODE = '42501', HINT = format('CALL pythia.grant_create_model(%L);', pythia.calling_role());
-    END IF;
+    PERFORM pythia.check_loader(pythia.calling_role());
     files := (pythia.engine_call('fetch', json_build_object('uri', uri, 'credential', credential)::text))[1]::jsonb -> 'files';
     PERFORM pythia.take_model_file(f.sha256, f.size) FROM jsonb_to_recordset(files) AS f(sha256 text, size bigint);
     RETURN files;
@@ -121,6 +118,9 @@ DECLARE
     wrong text := (SELECT k.key FROM jsonb_each(attributes) AS k
                    WHERE k.key <> ALL (known) OR jsonb_typeof(k.value) <> 'string' LIMIT 1);
 BEGIN
+    IF coalesce(name, '') = '' THEN  -- PostgreSQL's own error would show the attributes
+        RAISE EXCEPTION 'credential name must not be empty' USING ERRCODE = '22004';
+    END IF;
     IF wrong IS NOT NULL OR attributes IS NULL OR attributes = '{}' THEN
         RAISE EXCEPTION 'invalid credential: %', coalesce(format('key "%s"', wrong), 'no attributes')
             USING ERRCODE = '22023', HINT = format('Keys, all with text values: %s.', array_to_string(known, ', '));

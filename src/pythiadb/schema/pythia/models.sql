@@ -220,6 +220,17 @@ BEGIN
     END LOOP;
 END $$;
 
+-- Refuse who may not load models, with the remedy: PostgreSQL would name the function that is called first.
+CREATE OR REPLACE FUNCTION pythia.check_loader(role name DEFAULT current_user) RETURNS void
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF NOT has_function_privilege(role, 'pythia.put_model_chunk(text, integer, bytea)', 'EXECUTE') THEN
+        RAISE EXCEPTION 'permission denied to load models'
+            USING ERRCODE = '42501', HINT = format('CALL pythia.grant_create_model(%L);', role);
+    END IF;
+END $$;
+
 -- Store bytes as the chunks of one file and return {"name", "sha256", "size"}.
 CREATE OR REPLACE FUNCTION pythia.put_model_file(name text, data bytea) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -286,6 +297,10 @@ CREATE OR REPLACE PROCEDURE pythia.create_directory(name text, path text, reader
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
+    IF path IS NULL OR path NOT LIKE '/%' THEN
+        RAISE EXCEPTION 'directory path "%" is not absolute', path
+            USING ERRCODE = '22023', HINT = 'Write the path of a folder on the server, such as /srv/models.';
+    END IF;
     INSERT INTO pythia.directory AS d VALUES (lower(name), path, readers)
     ON CONFLICT ON CONSTRAINT directory_pkey DO UPDATE SET path = excluded.path, readers = excluded.readers;
 END $$;

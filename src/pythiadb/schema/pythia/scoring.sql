@@ -40,7 +40,9 @@ BEGIN
         as_text := target.spec #>> '{attributes,0,type}' = 'text';
     END IF;
     package := target.package;
-    inmemory := target.inmemory;
+    -- The engine holds a package once, whatever its names are: it is shared when one of them is.
+    inmemory := target.inmemory OR target.external_data
+        AND EXISTS (SELECT FROM pythia.model m WHERE m.package = target.package AND m.inmemory);
 END $$;
 
 CREATE OR REPLACE FUNCTION pythia.refuse_operator(model regclass, function text, operator text) RETURNS void

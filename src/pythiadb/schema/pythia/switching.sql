@@ -134,13 +134,15 @@ BEGIN
     END IF;
 END $$;
 
--- Let the engine delete shared weights that no model wants any more. Calls in progress keep them until they end.
+-- Let the engine delete shared weights that no model of this database wants any more. Calls in progress keep them until they end;
+-- another database that shares the package has them made anew.
 CREATE OR REPLACE FUNCTION pythia.reclaim_model(model regclass) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     unused text := (SELECT m.package FROM pythia.model m WHERE m.relation = reclaim_model.model);
 BEGIN
+    PERFORM pg_advisory_xact_lock(hashtextextended(unused, 0));  -- two names that give it up at once: the later sees the earlier
     IF unused IS NOT NULL AND NOT EXISTS (SELECT FROM pythia.model m WHERE m.package = unused AND m.inmemory) THEN
         PERFORM pythia.engine_call('reclaim', json_build_array(unused)::text);
     END IF;
