@@ -106,19 +106,23 @@ def test_function_and_metadata_of_other_models(
 
 
 def test_prompt_of_a_folder(data: tuple[str, str], tmp_path: Path, drop: list[str]) -> None:
-    drop += ["cli_plain", "cli_query"]
+    drop += ["cli_plain", "cli_query", "cli_default"]
     folder = write_folder(tmp_path / "prompts", bert_config(), bert_weights())
     prompts = {"prompts": {"query": "the cat runs "}}
-    (folder / "config_sentence_transformers.json").write_text(json.dumps(prompts))
+    settings = folder / "config_sentence_transformers.json"
+    settings.write_text(json.dumps(prompts))
     ok("model", "load", folder, "cli_plain", *data)
     ok("model", "load", folder, "cli_query", "--prompt", "query", *data)
-    statement = (
-        "SELECT VECTOR_DISTANCE(VECTOR_EMBEDDING(cli_query USING 'quickly' AS data), "
-        "VECTOR_EMBEDDING(cli_plain USING :1 AS data), COSINE) < 1e-6 AS same"
-    )
-    for text, same in (("the cat runs quickly", True), ("quickly", False)):
-        found = ok("sql", "--json", "-c", statement.replace(":1", f"'{text}'"), *data)
-        assert json.loads(found) == [{"same": same}]
+    settings.write_text(json.dumps(prompts | {"default_prompt_name": "query"}))
+    ok("model", "load", folder, "cli_default", *data)
+    for model in ("cli_query", "cli_default"):
+        statement = (
+            f"SELECT VECTOR_DISTANCE(VECTOR_EMBEDDING({model} USING 'quickly' AS data), "
+            "VECTOR_EMBEDDING(cli_plain USING :1 AS data), COSINE) < 1e-6 AS same"
+        )
+        for text, same in (("the cat runs quickly", True), ("quickly", False)):
+            found = ok("sql", "--json", "-c", statement.replace(":1", f"'{text}'"), *data)
+            assert json.loads(found) == [{"same": same}]
     wrong = pythia("model", "load", folder, "cli_wrong", "--prompt", "passage", *data)
     assert wrong.exit_code == 1
     assert (
