@@ -12,13 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psycopg
 import pytest
 from background import wait_until
 from numpy.typing import NDArray
 
 import pythiadb
-from pythiadb.postgres import cluster
+from pythiadb.engine.models import KEEP_SECONDS
+from pythiadb.postgres import cluster, install
 from pythiadb.postgres.layout import Layout
+from pythiadb.postgres.server import Server
 
 WORKERS = 3
 SENTENCES = ["a cat", "the quick brown fox jumps over the lazy dog", "rates " * 120]
@@ -53,20 +56,51 @@ def sessions(house: Path) -> Iterator[list[pythiadb.Connection]]:
         inmemory(made[0], False)
 
 
-def inmemory(db: pythiadb.Connection, enable: bool) -> None:
-    db.execute("CALL dbms_vector.inmemory_onnx_model('minilm', %s)", (enable,))
+@pytest.fixture
+def again(sessions: list[pythiadb.Connection], minilm_folder: Path) -> Iterator[str]:
+    """A second name of the same package, private before and after."""
+    db = sessions[0]
+    pythiadb.load_model(db, minilm_folder, "public.again")
+    assert db.execute("SELECT count(*), count(DISTINCT package) FROM pythia.model").fetchone() == (2, 1)
+    yield "again"
+    db.execute("CALL dbms_vector.drop_onnx_model('again', true)")
 
 
-def embed(db: pythiadb.Connection) -> NDArray[np.float32]:
+@pytest.fixture
+def other(sessions: list[pythiadb.Connection], minilm_folder: Path) -> Iterator[pythiadb.Connection]:
+    """A session of another database of the same server, which has the same package as its model `minilm`."""
+    db = sessions[0]
+    assert db.server is not None
+    conninfo = other_database(db.server)
+    with pythiadb.connect(conninfo, autocommit=True) as made:
+        made.execute("SET search_path = public, pythia")
+        pythiadb.load_model(made, minilm_folder, "public.minilm")
+        yield made
+    db.execute("DROP DATABASE other WITH (FORCE)")
+
+
+def other_database(server: Server) -> str:
+    with psycopg.connect(server.conninfo(), autocommit=True) as connection:
+        connection.execute("CREATE DATABASE other")
+    conninfo = server.conninfo("other")
+    install.ensure(conninfo)
+    return conninfo
+
+
+def inmemory(db: pythiadb.Connection, enable: bool, name: str = "minilm") -> None:
+    db.execute("CALL dbms_vector.inmemory_onnx_model(%s, %s)", (name, enable))
+
+
+def embed(db: pythiadb.Connection, name: str = "minilm") -> NDArray[np.float32]:
     rows = db.execute(
-        "SELECT vector_embedding('minilm', t) FROM unnest(%s::text[]) AS t", (SENTENCES,)
+        "SELECT vector_embedding(%s::regclass, t) FROM unnest(%s::text[]) AS t", (name, SENTENCES)
     ).fetchall()
     return np.array([row[0] for row in rows], dtype=np.float32)
 
 
-def embed_all(sessions: list[pythiadb.Connection]) -> list[NDArray[np.float32]]:
+def embed_all(sessions: list[pythiadb.Connection], name: str = "minilm") -> list[NDArray[np.float32]]:
     """Embed in every session, so that every worker has the model open as it should be."""
-    return [embed(session) for session in sessions]
+    return [embed(session, name) for session in sessions]
 
 
 def status(db: pythiadb.Connection) -> dict[str, Any]:
@@ -87,6 +121,26 @@ def memory_row(db: pythiadb.Connection) -> dict[str, Any]:
 def mapped_folder(house: Path) -> Path:
     (folder,) = (p for p in (Layout(house).engine / "cache" / "mapped").iterdir() if p.is_dir())
     return folder
+
+
+def identity(house: Path) -> list[tuple[str, int, int]]:
+    """What changes when the mapped files are made anew."""
+    facts = ((path.name, path.stat()) for path in sorted(mapped_folder(house).iterdir()))
+    return [(name, fact.st_ino, fact.st_mtime_ns) for name, fact in facts]
+
+
+def is_given_back(db: pythiadb.Connection, house: Path) -> bool:
+    """Tell whether the mapped files are gone, and no worker has them."""
+    folders = (p for p in (Layout(house).engine / "cache" / "mapped").iterdir() if p.is_dir())
+    return status(db)["memory"] == [] and not any(folders)
+
+
+def segments(db: pythiadb.Connection) -> dict[str, set[str]]:
+    """The status of the shared models' parts."""
+    found: dict[str, set[str]] = {}
+    for name, state in db.execute("SELECT name, populate_status FROM v$im_onnx_segment").fetchall():
+        found.setdefault(name, set()).add(state)
+    return found
 
 
 def mapping(pid: int, file: Path) -> dict[str, int]:
@@ -274,3 +328,142 @@ def test_switching_in_use(sessions: list[pythiadb.Connection]) -> None:
         thread.join()
     assert wrong == []
     assert min(counts[1:]) >= 3
+
+
+def test_other_name_of_a_shared_model(sessions: list[pythiadb.Connection], house: Path, again: str) -> None:
+    """One of two names of a package is shared: both run out of the same files, which stay as they are."""
+    inmemory(sessions[0], True)
+    expected = embed(sessions[0])
+    files = identity(house)
+    for _ in range(3):
+        for name in ("minilm", again):
+            for found in embed_all(sessions, name):
+                np.testing.assert_array_equal(found, expected)
+            assert segments(sessions[0]) == {"MINILM": {"ENABLED"}}
+            assert identity(house) == files
+    wait_until(lambda: is_mapped_everywhere(sessions[0]))
+    # nor does it matter that the shared name is not called for a while
+    time.sleep(KEEP_SECONDS + 0.5)
+    embed_all(sessions, again)
+    time.sleep(0.5)
+    assert identity(house) == files
+    assert is_mapped_everywhere(sessions[0])
+
+
+def test_a_load_leaves_shared_weights_alone(
+    sessions: list[pythiadb.Connection], house: Path, minilm_folder: Path
+) -> None:
+    """The package gets a second name, which is called at once, while the first is in use."""
+    inmemory(sessions[0], True)
+    expected = embed_all(sessions)[0]
+    files = identity(house)
+    pythiadb.load_model(sessions[0], minilm_folder, "public.late")
+    try:
+        for name in ("late", "minilm", "late"):
+            np.testing.assert_array_equal(embed(sessions[1], name), expected)
+        assert identity(house) == files
+    finally:
+        sessions[0].execute("CALL dbms_vector.drop_onnx_model('late')")
+
+
+@pytest.mark.parametrize("how", ["disable", "drop"])
+def test_the_last_name_gives_the_memory_back(
+    sessions: list[pythiadb.Connection], house: Path, again: str, how: str
+) -> None:
+    """As long as one name is shared the files stay; without any they go, also when calls of the others never end."""
+    db = sessions[0]
+    inmemory(db, True)
+    embed_all(sessions)
+    files = identity(house)
+    inmemory(db, True, again)
+    inmemory(db, False)
+    embed_all(sessions)
+    assert segments(db) == {"AGAIN": {"ENABLED"}}
+    assert identity(house) == files
+    if how == "disable":
+        inmemory(db, False, again)
+    else:
+        db.execute("CALL dbms_vector.drop_onnx_model('again')")
+
+    def is_private_in_use() -> bool:
+        embed_all(sessions)
+        return is_given_back(db, house)
+
+    wait_until(is_private_in_use)
+
+
+def test_old_statement_does_not_take_weights_away(sessions: list[pythiadb.Connection], house: Path) -> None:
+    """A transaction that does not see that the model is shared now calls it in turn with others."""
+    old, db = sessions[0], sessions[1]
+    old.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
+    private = embed(old)
+    inmemory(db, True)
+    expected = embed(db)
+    files = identity(house)
+    try:
+        for _ in range(5):
+            np.testing.assert_allclose(embed(old), private, atol=2e-6)
+            np.testing.assert_array_equal(embed_all(sessions[1:])[0], expected)
+            assert identity(house) == files
+    finally:
+        old.execute("ROLLBACK")
+
+
+def test_taken_back_sharing_gives_the_memory_back(sessions: list[pythiadb.Connection], house: Path) -> None:
+    db = sessions[0]
+    db.execute("BEGIN")
+    inmemory(db, True)
+    assert mapped_folder(house)
+    db.execute("ROLLBACK")
+
+    def is_private_in_use() -> bool:
+        embed_all(sessions)
+        return is_given_back(db, house)
+
+    wait_until(is_private_in_use)
+
+
+def test_other_database_does_not_take_weights_away(
+    sessions: list[pythiadb.Connection], house: Path, other: pythiadb.Connection
+) -> None:
+    """It has the same package, not shared: its calls use what is there, and leave it alone."""
+    inmemory(sessions[0], True)
+    expected = embed_all(sessions)[0]
+    files = identity(house)
+    deadline = time.monotonic() + KEEP_SECONDS + 1
+    while time.monotonic() < deadline:  # the first database is silent
+        np.testing.assert_array_equal(embed(other), expected)
+    assert identity(house) == files
+    assert segments(other) == {}
+    for found in embed_all(sessions):
+        np.testing.assert_array_equal(found, expected)
+    assert identity(house) == files
+    inmemory(sessions[0], False)
+    assert not list((Layout(house).engine / "cache" / "mapped").iterdir())
+    embed(other)
+    embed_all(sessions)
+    wait_until(lambda: is_given_back(sessions[0], house))
+
+
+def test_databases_share_and_stop_by_themselves(
+    sessions: list[pythiadb.Connection], house: Path, other: pythiadb.Connection
+) -> None:
+    """What one gives back the other gets again, and the last one's memory is free."""
+    db = sessions[0]
+    inmemory(db, True)
+    inmemory(other, True)
+    expected = embed(other)
+    inmemory(db, False)
+    deadline = time.monotonic() + KEEP_SECONDS + 1
+    while time.monotonic() < deadline:  # workers that do not know the other's wish delete them once
+        embed_all(sessions)
+        np.testing.assert_array_equal(embed(other), expected)
+    files = identity(house)
+    for _ in range(3):
+        embed_all(sessions)
+        np.testing.assert_array_equal(embed(other), expected)
+    assert identity(house) == files
+    inmemory(other, False)
+    embed(other)
+    embed_all(sessions)
+    wait_until(lambda: is_given_back(db, house))

@@ -24,11 +24,16 @@ from pythiadb.postgres.model_store import ModelStore
 OPEN_TRIES = (
     4  # of shared weights that others delete while they are opened; then the model is opened without them
 )
+KEEP_SECONDS = 2.0  # of unwanted weights: statements that began before a change ask as before
 
 
 @dataclass(slots=True)
 class OpenModel:
-    """A model that is ready to run, with its counters. `inmemory` is what its callers asked for, `mapped` what came of it."""
+    """A model that is ready to run, with its counters. `inmemory` is what its opener asked for, `mapped` what came of it.
+
+    Shared weights serve callers who did not ask for them, too: another database may have the same package. `wishes` holds, by
+    database, what its last call asked for, `wanted` when one asked for them last.
+    """
 
     key: str
     dbname: str
@@ -41,6 +46,26 @@ class OpenModel:
     calls: int = 0
     rows: int = 0
     opened: float = field(default_factory=time.time)
+    wishes: dict[str, bool] = field(default_factory=dict)
+    wanted: float = 0.0
+
+    def serves(self, dbname: str, inmemory: bool) -> bool:
+        """Tell whether a call can run here, and note what it asks for if it can."""
+        if not self.inmemory:
+            return not inmemory
+        self.wishes[dbname] = inmemory
+        if inmemory:
+            self.wanted = time.monotonic()
+        return True
+
+    @property
+    def is_unwanted(self) -> bool:
+        """True when no database wants its shared weights any more."""
+        return (
+            self.inmemory
+            and not any(list(self.wishes.values()))  # a copy: calls write to it
+            and time.monotonic() - self.wanted > KEEP_SECONDS
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +95,13 @@ class ModelRegistry:
         self._loading: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
         self._changing = threading.Lock()
 
-    def opened(self, key: str, inmemory: bool) -> OpenModel | None:
-        """Return the model if it is open in this way; cheap."""
+    def opened(self, key: str, dbname: str, inmemory: bool) -> OpenModel | None:
+        """Return the model if it is open in a way that serves the caller; cheap.
+
+        `inmemory` says whether the caller's database wants shared weights, for whichever of the package's names.
+        """
         found = self._open.get(key)
-        if found is None or found.inmemory != inmemory:
+        if found is None or not found.serves(dbname, inmemory):
             return None
         self._open.move_to_end(key)
         return found
@@ -81,10 +109,10 @@ class ModelRegistry:
     def get(self, key: str, dbname: str, inmemory: bool) -> OpenModel:
         """Return the model, opening it if need be; blocks. Raises UndefinedModel, InvalidModel, EngineUnavailable."""
         with self._loading[key]:
-            found = self.opened(key, inmemory)
+            found = self.opened(key, dbname, inmemory)
             if found is not None:
                 return found
-            self._switch(key, inmemory)
+            self.close(key)  # it has weights of its own, and the caller wants to share
             return self._load(self.package(key, dbname), dbname, inmemory)
 
     def reopen(self, key: str, dbname: str, inmemory: bool) -> None:
@@ -97,6 +125,10 @@ class ModelRegistry:
     def package(self, key: str, dbname: str) -> CachedPackage:
         """Return a package's files; blocks. Raises UndefinedModel, InvalidModel, EngineUnavailable."""
         return self._stores.cache.package(key) or self._fetch(key, dbname)
+
+    def is_open(self, opened: OpenModel) -> bool:
+        """Tell whether a model has not been closed."""
+        return self._open.get(opened.key) is opened
 
     def all(self) -> list[OpenModel]:
         """Return the open models, least recently used first."""
@@ -122,6 +154,22 @@ class ModelRegistry:
             if opened.mapped is not None and not opened.mapped.is_there:
                 self.close(opened.key)
 
+    def unwanted(self) -> list[str]:
+        """Return the packages whose shared weights were wanted once, and are no more; cheap."""
+        return [opened.key for opened in self.all() if opened.is_unwanted]
+
+    def reclaim_unwanted(self, key: str) -> None:
+        """Delete the shared weights of a package if that still holds; blocks. A database that does want them makes them anew.
+
+        The databases have them deleted when they stop sharing; what comes here was made by a call that did not know it yet, or
+        belonged to a name that was dropped, or to a transaction that was rolled back.
+        """
+        with self._loading[key]:
+            opened = self._open.get(key)
+            if opened is not None and opened.is_unwanted:
+                self.reclaim(key)
+                self.close(key)  # it may not have got shared weights
+
     def check_size(self, size: int) -> None:
         """Raise InvalidModel for a package of more bytes than the limit."""
         if size > self._settings.max_model_bytes:
@@ -129,15 +177,6 @@ class ModelRegistry:
                 f"the model has {size} bytes, the engine's limit is {self._settings.max_model_bytes}",
                 hint="Raise the engine setting max_model_bytes.",
             )
-
-    def _switch(self, key: str, inmemory: bool) -> None:
-        """Close the model when it is open in the other way. Whoever does not want shared weights any more deletes them."""
-        other = self._open.get(key)
-        if other is None:
-            return
-        self.close(key)
-        if not inmemory:
-            self.reclaim(key)
 
     def _fetch(self, key: str, dbname: str) -> CachedPackage:
         stored = self._stores.database.package(dbname, key)
@@ -156,6 +195,7 @@ class ModelRegistry:
             package.key, dbname, model, sum(f.size for f in package.files), time.perf_counter() - started,
             inmemory, mapped, mapped.address() if mapped else None,
         )  # fmt: skip
+        opened.serves(dbname, inmemory)
         with self._changing:
             self._open[package.key] = opened
             surplus = list(self._open)[: max(0, len(self._open) - self._settings.max_models)]

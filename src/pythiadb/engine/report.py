@@ -57,6 +57,10 @@ class Report:
             sqlstate=failure,
         )
 
+    def model_closed(self) -> None:
+        """Note that a model is open no more: nobody need have called."""
+        self._status.changed = True
+
     def write_if_changed(self) -> None:
         if self._status.changed or any(s.busy for s in self._worker.sessions):
             self._status.write(self._facts())

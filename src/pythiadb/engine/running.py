@@ -47,7 +47,7 @@ class Runner:
         if not alone or len(command.payload) > AT_ONCE_BYTES or command.verb == "matrix":
             return None
         call = read_call(command.verb, command.payload, b"")
-        opened = self._worker.models.opened(call.key, call.inmemory)
+        opened = self._worker.models.opened(call.key, session.dbname, call.inmemory)
         if opened is None or not call.small or self._worker.quarantine.concerns(call.key):
             return None
         line = self._worker.scheduler.line(opened.model)
@@ -87,7 +87,7 @@ class Runner:
 
     async def _run_in_line(self, session: Session, call: Call) -> Lines:
         worker = self._worker
-        opened = worker.models.opened(call.key, call.inmemory) or cast(
+        opened = worker.models.opened(call.key, session.dbname, call.inmemory) or cast(
             OpenModel,
             await worker.in_slow_thread(worker.models.get, call.key, session.dbname, call.inmemory),
         )
@@ -122,7 +122,7 @@ class Runner:
             await finished
         finally:
             session.request = None
-            if self._worker.models.opened(opened.key, opened.inmemory) is not opened:
+            if not self._worker.models.is_open(opened):
                 self._worker.scheduler.forget(opened.model)  # closed in the meantime
         return request.outputs
 

@@ -211,6 +211,7 @@ class Worker:
         self.loop.call_soon_threadsafe(self._closed, model)
 
     def _closed(self, model: Model) -> None:
+        self.report.model_closed()
         task = self.loop.create_task(self._let_go(model, CLOSE_SECONDS))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -219,6 +220,7 @@ class Worker:
         runs, since, trimmed = 0, 0.0, True
         while True:
             self.models.close_unmapped()
+            await self._reclaim_unwanted()
             self.report.write_if_changed()
             if self.searcher.captures.due():
                 await self.in_slow_thread(self.searcher.captures.hand_on)
@@ -228,6 +230,11 @@ class Worker:
                 trimmed = True
                 await self.in_slow_thread(_trim)
             await asyncio.sleep(STATUS_SECONDS)
+
+    async def _reclaim_unwanted(self) -> None:
+        for key in self.models.unwanted():
+            with contextlib.suppress(OSError):  # it is tried again
+                await self.in_slow_thread(self.models.reclaim_unwanted, key)
 
 
 def _trim() -> None:
