@@ -64,6 +64,15 @@ DML = {
         "CREATE VIEW seen AS SELECT p.id, s.prediction FROM people p, TABLE(PREDICTION_SET(forest, 1 USING p.*)) s",
         "INSERT INTO answers SELECT * FROM seen",
     ],
+    "view of sets in a column": [
+        "CREATE VIEW seen AS SELECT t.id, s.prediction FROM (SELECT id, PREDICTION_SET(forest, 1 USING *) AS pset FROM people) t, "
+        "TABLE(t.pset) s",
+        "INSERT INTO answers SELECT * FROM seen",
+    ],
+    "merge of a set in a column": [
+        "MERGE INTO answers a USING (WITH t AS (SELECT id, PREDICTION_SET(forest, 1 USING *) AS pset FROM people) "
+        "SELECT t.id, s.prediction FROM t CROSS JOIN TABLE(t.pset) s) q ON a.id = q.id WHEN NOT MATCHED THEN INSERT VALUES (q.id, q.prediction)",
+    ],
     "prepared": [f"PREPARE q (int) AS INSERT INTO answers SELECT id, {F} FROM people WHERE id >= $1", "EXECUTE q (0)"],
     "cursor": [f"BEGIN; DECLARE k CURSOR WITH HOLD FOR SELECT {F} FROM people; COMMIT; CLOSE k", f"INSERT INTO answers SELECT id, {F} FROM people"],
     "explain": [f"EXPLAIN (ANALYZE, COSTS OFF) INSERT INTO answers SELECT id, {F} FROM people"],
@@ -97,6 +106,10 @@ def test_changes_and_definitions(change: str, people: pythiadb.Connection, label
 
 ORACLE_DML = {
     "insert": [f"INSERT INTO answers (id, label) SELECT p.id, {FP} FROM people p"],
+    "insert of a set in a column": [
+        "INSERT INTO answers (id, label) SELECT t.id, s.prediction FROM (SELECT id, PREDICTION_SET(forest, 1 USING *) pset FROM people) t, "
+        "TABLE(t.pset) s",
+    ],
     "update": [f"UPDATE people SET label = {F}", "INSERT INTO answers SELECT id, label FROM people"],
     "merge": [
         f"MERGE INTO answers a USING people p ON (a.id = p.id) WHEN NOT MATCHED THEN INSERT (id, label) VALUES (p.id, {FP})"

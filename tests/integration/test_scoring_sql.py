@@ -7,9 +7,10 @@ import json
 import numpy as np
 import pytest
 from scoring_models import Made
-from scoring_tables import ALL, FP, F
+from scoring_tables import ALL, CLOSE, FP, F
 
 import pythiadb
+from pythiadb.errors import FeatureNotSupported
 
 # Places -------------------------------------------------------------------------------------------------------------------
 
@@ -22,6 +23,11 @@ PLACES = {
     "star and more": "SELECT id, PREDICTION(forest USING p.*, 1 AS nonsense) FROM people p",
     "star of joined tables": "SELECT a.id, PREDICTION(forest USING *) FROM (SELECT id, age, visits FROM people) a "
     "JOIN (SELECT id AS same, spent, days FROM people) b ON a.id = b.same",
+    "star of a nameless subquery": "SELECT id, PREDICTION(forest USING *) FROM (SELECT * FROM people)",
+    "star of nameless subqueries": "SELECT id, PREDICTION(forest USING *) FROM (SELECT id, age, visits FROM people) "
+    "JOIN (SELECT id AS same, spent, days FROM people) ON id = same",
+    "star of a set": "SELECT p.id, s.prediction FROM people p, TABLE(PREDICTION_SET(forest, 1 USING *)) s",
+    "star of a nameless subquery's set": "SELECT id, s.prediction FROM (SELECT * FROM people), TABLE(PREDICTION_SET(forest, 1 USING *)) s",
     "beside all columns": f"SELECT x.id, x.answer FROM (SELECT *, {F} AS answer FROM people) x",
     "subquery": f"SELECT * FROM (SELECT id, {F} AS f FROM people) s",
     "filtered subquery": f"SELECT * FROM (SELECT id, {F} AS f FROM people) s WHERE id >= 0",
@@ -115,6 +121,79 @@ def test_scores_together(place: str, dialect: str, labels: list[str], request: p
     assert len(rows) >= len(labels) - 2
 
 
+# Sets that another query computed -----------------------------------------------------------------------------------------
+
+# The rows of sets in a column, each beside the same rows of a set in FROM.
+SET = "PREDICTION_SET(forest, 2 USING p.*)"
+INLINE = f"SELECT p.id, s.prediction, s.probability FROM people p, TABLE({SET}) s"
+OF_COLUMN = f"(SELECT p.id, p.age, {SET} AS pset FROM people p) t"
+SETS = {
+    "derived table": (f"SELECT t.id, s.prediction, s.probability FROM {OF_COLUMN}, TABLE(t.pset) s", INLINE),
+    "as Oracle writes it": (
+        "SELECT t.id, s.prediction, s.probability FROM (SELECT id, PREDICTION_SET(forest, 2 USING *) pset FROM people) t, "
+        "TABLE(t.pset) s",
+        INLINE,
+    ),
+    "cross join": (f"SELECT t.id, s.* FROM {OF_COLUMN} CROSS JOIN TABLE(t.pset) s", INLINE),
+    "left join": (f"SELECT t.id, s.prediction, s.probability FROM {OF_COLUMN} LEFT JOIN TABLE(t.pset) s ON 1 = 1", INLINE),
+    "with query": (f"WITH w AS (SELECT t.* FROM {OF_COLUMN}) SELECT w.id, s.* FROM w, TABLE(pset) s", INLINE),
+    "other names": (
+        f"WITH w (i, k) AS (SELECT t.id, t.pset FROM {OF_COLUMN}) SELECT x.i, s.a, s.b FROM (SELECT * FROM w) x, TABLE(x.k) s (a, b)",
+        INLINE,
+    ),
+    "filtered": (
+        f"SELECT t.id, s.* FROM {OF_COLUMN}, TABLE(t.pset) s WHERE s.probability > 0.5 AND t.id < 20",
+        f"{INLINE} WHERE s.probability > 0.5 AND p.id < 20",
+    ),
+    "best of all": (
+        f"SELECT t.id, s.* FROM {OF_COLUMN}, TABLE(t.pset) s ORDER BY s.probability DESC, t.id FETCH FIRST 9 ROWS ONLY",
+        f"{INLINE} ORDER BY s.probability DESC, p.id FETCH FIRST 9 ROWS ONLY",
+    ),
+    "subquery of an expression": (
+        f"SELECT t.id, (SELECT MAX(s.probability) FROM TABLE(t.pset) s) FROM {OF_COLUMN}",
+        f"SELECT id, MAX(probability) FROM ({INLINE}) x GROUP BY id",
+    ),
+    "union": (
+        f"SELECT t.id, s.* FROM (SELECT p.id, {SET} AS pset FROM people p WHERE p.id < 9 UNION ALL "
+        f"SELECT p.id, {SET} FROM people p WHERE p.id >= 9) t, TABLE(t.pset) s",
+        INLINE,
+    ),
+    "numeric classes": (
+        "SELECT t.id, s.* FROM (SELECT p.id, PREDICTION_SET(numbers USING p.*) AS c FROM people p) t, TABLE(t.c) s",
+        "SELECT p.id, s.* FROM people p, TABLE(PREDICTION_SET(numbers USING p.*)) s",
+    ),
+    "clusters": (
+        "SELECT t.id, s.cluster_id, s.probability FROM (SELECT p.id, CLUSTER_SET(mixture, NULL, 0.01 USING p.*) AS c FROM people p) t, "
+        "TABLE(t.c) s",
+        "SELECT p.id, s.cluster_id, s.probability FROM people p, TABLE(CLUSTER_SET(mixture, NULL, 0.01 USING p.*)) s",
+    ),
+    "score of a set": (
+        f"SELECT t.id, PREDICTION(towns USING s.prediction AS city, t.age AS age) FROM {OF_COLUMN}, TABLE(t.pset) s",
+        "SELECT x.id, PREDICTION(towns USING x.prediction AS city, x.age AS age) FROM "
+        f"(SELECT p.id, p.age, s.prediction FROM people p, TABLE({SET}) s) x",
+    ),
+    "set of a set": (
+        f"SELECT t.id, s.prediction, z.* FROM {OF_COLUMN}, TABLE(t.pset) s, TABLE(PREDICTION_SET(towns, 1 USING s.prediction AS city)) z",
+        f"SELECT x.id, x.prediction, z.* FROM ({INLINE}) x, TABLE(PREDICTION_SET(towns, 1 USING x.prediction AS city)) z",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("place", SETS)
+@pytest.mark.parametrize("dialect", ["postgres", "oracle"])
+def test_rows_of_a_set_in_a_column(place: str, dialect: str, request: pytest.FixtureRequest) -> None:
+    """TABLE(t.pset) gives the rows, with the types, that TABLE(PREDICTION_SET(...)) gives."""
+    db = request.getfixturevalue("people" if dialect == "postgres" else "oracle_people")
+    found, expected = (db.execute(statement.encode()) for statement in SETS[place])
+    assert [c.type_code for c in found.description] == [c.type_code for c in expected.description]
+    rows, wanted = sorted(found.fetchall()), sorted(expected.fetchall())
+    assert len(rows) == len(wanted) > 0
+    for row, want in zip(rows, wanted, strict=True):
+        assert [type(value) for value in row] == [type(value) for value in want]
+        close = [pytest.approx(value, abs=CLOSE) if isinstance(value, float) else value for value in want]
+        assert list(row) == close
+
+
 # Names --------------------------------------------------------------------------------------------------------------------
 
 
@@ -167,3 +246,71 @@ def test_embedding_by_column_name(people: pythiadb.Connection) -> None:
             assert (found[1] is None) == (wanted[1] is None)
             if found[1]:
                 np.testing.assert_allclose(json.loads(found[1]), json.loads(wanted[1]), atol=1e-6)
+
+
+# Oracle's USER and its grants --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("role", "shown"), [("scorer", "SCORER"), ('"Scorer"', "Scorer")])
+def test_user_is_the_owner_that_the_dictionary_shows(
+    oracle: pythiadb.Connection, role: str, shown: str
+) -> None:
+    with oracle.transaction(force_rollback=True):
+        oracle.execute(f"CREATE ROLE {role}".encode())
+        oracle.execute(f"SET ROLE {role}".encode())
+        cursor = oracle.execute("SELECT USER FROM dual")
+        assert cursor.description is not None
+        assert cursor.description[0].name == "user"
+        assert cursor.fetchall() == [(shown,)]
+
+
+def test_models_of_the_user(oracle_people: pythiadb.Connection, made: dict[str, Made]) -> None:
+    """The query that scripts for Oracle ask gives the models that the role owns."""
+    rows = oracle_people.execute(
+        "SELECT model_name FROM all_mining_models WHERE owner = USER AND model_name IN ('FOREST', 'MIXTURE')"
+    ).fetchall()
+    assert sorted(set(rows)) == [("FOREST",), ("MIXTURE",)]
+
+
+def test_rights_in_oracle_sql(oracle: pythiadb.Connection) -> None:
+    """A right beside a role, and the use of a package, are given and taken back."""
+    held = (
+        "SELECT has_function_privilege('loader', 'pythia.name_model(bigint, regclass)', 'EXECUTE'), "
+        "pg_has_role('loader', 'analyst', 'MEMBER'), "
+        "(SELECT count(*) FROM pg_namespace n, aclexplode(n.nspacl) a WHERE n.nspname = 'dbms_vector' AND a.grantee = to_regrole('loader'))"
+    )
+    with oracle.transaction(force_rollback=True):
+        for role in ("analyst", "loader"):
+            oracle.execute(f"CREATE ROLE {role} NOT IDENTIFIED".encode())
+        assert oracle.execute(held).fetchone() == (False, False, 0)
+        oracle.execute("GRANT analyst, CREATE MINING MODEL TO loader")
+        oracle.execute("GRANT EXECUTE ON DBMS_VECTOR TO loader")
+        assert oracle.execute(held).fetchone() == (True, True, 1)
+        oracle.execute("REVOKE EXECUTE ON DBMS_VECTOR FROM loader")
+        oracle.execute("REVOKE CREATE MINING MODEL, analyst FROM loader")
+        assert oracle.execute(held).fetchone() == (False, False, 0)
+
+
+@pytest.mark.parametrize(
+    ("statement", "hint"),
+    [
+        ("GRANT CREATE MINING MODEL TO PUBLIC", "grant it to a role"),
+        ("GRANT READ ON DIRECTORY models TO loader", "CALL pythia.create_directory('models', '/the/path', "),
+        ("DROP DIRECTORY models", "DELETE FROM pythia.directory WHERE name = lower('models')"),
+    ],
+)
+def test_rights_that_are_given_otherwise(oracle: pythiadb.Connection, statement: str, hint: str) -> None:
+    with pytest.raises(FeatureNotSupported) as caught:
+        oracle.execute(statement.encode())
+    assert hint in (caught.value.hint or "")
+
+
+def test_what_the_hints_name_works(oracle: pythiadb.Connection) -> None:
+    with oracle.transaction(force_rollback=True):
+        oracle.execute("CREATE ROLE loader")
+        oracle.execute("CALL pythia.create_directory('hinted', '/srv/models', '{loader}')")
+        row = oracle.execute(
+            "SELECT path, readers::text[] FROM pythia.directory WHERE name = 'hinted'"
+        ).fetchone()
+        assert row == ("/srv/models", ["loader"])
+        assert oracle.execute("DELETE FROM pythia.directory WHERE name = lower('HINTED')").rowcount == 1

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pythiadb.sql.blocks import Block, conjuncts
-from pythiadb.sql.calling import function_call, key_text, result_type, single
+from pythiadb.sql.calling import function_call, key_text, single
 from pythiadb.sql.checks import input_reason
 from pythiadb.sql.from_items import from_items, has_join, table_names
 from pythiadb.sql.helpers import Helper, add_ctes, batch_note, helper_cte, note
@@ -19,12 +19,10 @@ from pythiadb.sql.narrowing import narrows
 from pythiadb.sql.operators import SET_COLUMNS
 from pythiadb.sql.references import has_volatile, mentions
 from pythiadb.sql.rewrite import Rewrite
-from pythiadb.sql.scan import Kind
 from pythiadb.sql.scoring import Scoring
+from pythiadb.sql.set_columns import alias_behind, column_definitions
 from pythiadb.sql.source import Source, Span
 from pythiadb.sql.statements import why_not_once
-
-_NAMES = (Kind.WORD, Kind.QUOTED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,15 +70,17 @@ def _function(source: Source, call: Scoring) -> Span:
     return Span(start - (source.key(start - 1) == "LATERAL"), end)
 
 
+def alias_of(block: Block, call: Scoring) -> int | None:
+    """The token of the alias of a set in FROM; None if it has none."""
+    return alias_behind(block, _function(block.source, call).end)
+
+
 def _item(block: Block, call: Scoring) -> Item:
-    source, function = block.source, _function(block.source, call)
-    at = function.end + (source.key(function.end) == "AS")
-    named = source.at(at).kind in _NAMES and block.part_of(at) == "FROM" and source.key(at) not in _BEHIND
-    alias = source.at(at).text if named else ""
-    return Item(block, call, function, alias, named and source.is_open(at + 1))
-
-
-_BEHIND = ("JOIN", "LEFT", "RIGHT", "FULL", "INNER", "CROSS", "NATURAL", "ON", "USING", "WITH")
+    source, at = block.source, alias_of(block, call)
+    function = _function(source, call)
+    if at is None:
+        return Item(block, call, function, "", has_columns=False)
+    return Item(block, call, function, source.at(at).text, source.is_open(at + 1))
 
 
 def _why_row_by_row(item: Item, own: list[Item], others: tuple[Scoring, ...]) -> str | None:
@@ -150,9 +150,6 @@ def _write_join(rewrite: Rewrite, item: Item) -> str:
         f"CASE WHEN {helper.table}.{helper.input} IS NULL THEN {single(rewrite, call)} "
         f"ELSE {helper.table}.{helper.output}::jsonb END"
     )
-    assert call.operator.columns is not None
-    counted, probability = call.operator.columns
-    columns = f"{counted} {result_type(rewrite, call)}, {probability} double precision"
     comma = item.function.start - 1
     rewrite.replace(Span(comma, comma + 1), "")
     for index, table in enumerate(tables):
@@ -161,7 +158,7 @@ def _write_join(rewrite: Rewrite, item: Item) -> str:
         if index:
             _cross_join(rewrite, table)
     behind = source.at(item.function.end)
-    column_list = f" AS {item.alias}({columns})"
+    column_list = f" AS {item.alias}({column_definitions(rewrite, call)})"
     end = item.function.end + 1 + (behind.key == "AS")
     rewrite.replace(
         Span(item.function.start, end),

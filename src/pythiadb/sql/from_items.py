@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from pythiadb.sql.blocks import Block
+from collections.abc import Iterator, Mapping
+
+from pythiadb.sql.blocks import Block, blocks_of
 from pythiadb.sql.rewrite import Rewrite
 from pythiadb.sql.scan import Kind
 from pythiadb.sql.source import Source, Span
 
 _NAMES = (Kind.WORD, Kind.QUOTED)
+_NO_NAMES: Mapping[int, str] = {}
 
 
 def from_items(block: Block) -> list[Span]:
@@ -29,19 +32,24 @@ def has_join(source: Source, item: Span) -> bool:
     return any(source.key(index) == "JOIN" for index in source.flat(item))
 
 
-def item_name(source: Source, item: Span) -> str:
-    """The name by which columns of a FROM item are qualified, as written; empty if it has none or it is not plain."""
+def item_name(source: Source, item: Span, given: Mapping[int, str] = _NO_NAMES) -> str:
+    """The name by which columns of a FROM item are qualified, as written; empty if it has none or it is not plain.
+
+    `given` are the names that derived tables were given in the translation, by their opening parentheses.
+    """
     index = item.start
     while source.key(index) in ("LATERAL", "ONLY"):
         index += 1
     last = index
+    if index in given:
+        return given[index]
     if source.is_open(index):
         index = source.partner[index] + 1
         last = -1
     else:
         while source.key(index + 1) == ".":
             index += 2
-        last, index = index, index + 1
+        last, index = (index if source.key(index) != "TABLE" else -1), index + 1
         if source.is_open(index):
             index = source.partner[index] + 1
     return _alias(source, index, item.end, last)
@@ -71,15 +79,39 @@ def join_helper(rewrite: Rewrite, block: Block, text: str) -> None:
     rewrite.after(block.clause("FROM").end - 1, text)
 
 
-def table_names(block: Block) -> list[str] | None:
-    """The names of everything that FROM reads, in order; None if something has no name."""
-    source, names = block.source, []
+def table_names(
+    block: Block, given: Mapping[int, str] = _NO_NAMES, *, before: int | None = None
+) -> list[str] | None:
+    """The names of everything that FROM reads, up to a token, in order; None if something has no name."""
+    spans = [span for span in _joined(block) if before is None or span.end <= before]
+    names = [item_name(block.source, span, given) for span in spans]
+    return names if names and all(names) else None
+
+
+def name_derived_tables(rewrite: Rewrite, block: Block) -> dict[int, str]:
+    """Give subqueries of FROM that have no name one, so that their columns can be picked; names by opening parenthesis.
+
+    Before: SELECT PREDICTION(m USING *) FROM (SELECT 20 AS age)
+    After: SELECT ... FROM (SELECT 20 AS age) AS __pythia_t8
+    """
+    source, given = block.source, dict[int, str]()
+    for span in _joined(block):
+        bracket = span.start + (source.key(span.start) == "LATERAL")
+        is_query = source.is_open(bracket) and any(True for _ in blocks_of(source, bracket))
+        if is_query and not item_name(source, span):
+            given[bracket] = f"__pythia_t{bracket}"
+            rewrite.after(source.partner[bracket], f" AS {given[bracket]}")
+    return given
+
+
+def _joined(block: Block) -> Iterator[Span]:
+    """What FROM reads, as it is written between the words of joins."""
+    source = block.source
     for item in from_items(block):
         starts = [item.start, *(i + 1 for i in source.flat(item) if source.key(i) == "JOIN")]
         for start, stop in zip(starts, [*starts[1:], item.end], strict=True):
             end = next((i for i in source.flat(Span(start, stop)) if source.key(i) in _BEHIND_NAME), stop)
-            names.append(item_name(source, Span(start, end)))
-    return names if names and all(names) else None
+            yield Span(start, end)
 
 
 _BEHIND_NAME = ("ON", "USING", "LEFT", "RIGHT", "FULL", "INNER", "CROSS", "NATURAL", "JOIN")

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from pythiadb.sql.blocks import Block, block_at, blocks_of, with_list
+from pythiadb.sql.blocks import Block, block_at, blocks_of, conjuncts, with_list
 from pythiadb.sql.references import folded, mentions
 from pythiadb.sql.scan import Kind
 from pythiadb.sql.scoring import Scoring
+from pythiadb.sql.set_columns import names_of_rows
 from pythiadb.sql.source import Source
 
 
@@ -34,10 +35,13 @@ def output_name(block: Block, call: Scoring) -> str:
 
 
 def _filters(reader: Block, names: set[str]) -> bool:
-    where, order = reader.clause("WHERE"), reader.clause("ORDER")
+    source, where, order = reader.source, reader.clause("WHERE"), reader.clause("ORDER")
+    rows = names_of_rows(reader, names)
     if where.start < where.end:
-        return not any(mentions(reader.source, where, name) for name in names)
-    return reader.is_limited and not any(mentions(reader.source, order, name) for name in names)
+        if any(mentions(source, where, name) for name in names):
+            return False
+        return not all(any(mentions(source, part, n) for n in rows) for part in conjuncts(source, where))
+    return reader.is_limited and not any(mentions(source, order, name) for name in names | rows)
 
 
 def _readers(block: Block) -> Iterator[Block]:

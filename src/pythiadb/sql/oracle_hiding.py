@@ -7,7 +7,9 @@ what was hidden comes back.
 
 from __future__ import annotations
 
+import logging
 import re
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 import sqlglot
@@ -43,6 +45,8 @@ _OPERATORS = {"<=>": "<<", "<->": ">>", "<#>": "&", "<+>": "|"}
 _SHOWN_OPERATORS = {hidden: shown for shown, hidden in _OPERATORS.items()}
 _HIDDEN = re.compile(r"__pythia_(bind|fn|ai|name|fetch)_(\d+)")
 _STAR = "__pythia_star"
+_PARSING: ContextVar[bool] = ContextVar("pythia_parsing", default=False)
+logging.getLogger("sqlglot").addFilter(lambda _: not _PARSING.get())
 
 
 def translate_span(
@@ -83,9 +87,18 @@ class _Hidden:
         return f"__pythia_{kind}_{len(self.texts) - 1}"
 
 
+def _parse(text: str) -> sqlglot.Expr:
+    """Read Oracle SQL; sqlglot's log is not to tell of the names that stand in this text."""
+    token = _PARSING.set(True)
+    try:
+        return sqlglot.parse_one(text, read="oracle")
+    finally:
+        _PARSING.reset(token)
+
+
 def _transpile(source: Source, text: str) -> str:
     try:
-        tree = sqlglot.parse_one(text, read="oracle")
+        tree = _parse(text)
         return repair(tree).sql(dialect="postgres", comments=False, normalize_functions=False)
     except SqlglotError as error:
         facts = (getattr(error, "errors", None) or [{}])[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pythiadb.errors import FeatureNotSupported, SQLSyntaxError
+from pythiadb.sql.oracle_grants import translate_grant
 from pythiadb.sql.scan import Kind
 from pythiadb.sql.scoring import literal
 from pythiadb.sql.source import Source, Span
@@ -11,14 +12,16 @@ _MODEL = ("MINING", "MODEL")
 
 
 def translate_object_statement(source: Source) -> list[str] | None:
-    """Translate CREATE ROLE, CREATE DIRECTORY, and GRANT, REVOKE and COMMENT for mining models; None for any other."""
+    """Translate CREATE ROLE, CREATE DIRECTORY, COMMENT for mining models, and Oracle's GRANT and REVOKE; None for any other."""
     first, end = source.key(0), len(source.tokens)
     if first == "CREATE" and source.key(1) == "ROLE":
         return [_create_role(source)]
     if first == "CREATE":
         return _create_directory(source)
     if first in ("GRANT", "REVOKE"):
-        return _grant(source)
+        return translate_grant(source)
+    if first == "DROP" and source.key(1) == "DIRECTORY":
+        raise _drop_directory(source)
     if first == "COMMENT" and source.shape(Span(1, min(4, end))) == ("ON", *_MODEL):
         return [f"COMMENT ON VIEW {_text(source, Span(4, end))}"]
     return None
@@ -45,37 +48,13 @@ def _create_directory(source: Source) -> list[str] | None:
     return [f"CALL pythia.create_directory({literal(_name(name.text))}, {path.text})"]
 
 
-def _grant(source: Source) -> list[str] | None:
-    """Privileges about models: CREATE MINING MODEL, and SELECT ON MINING MODEL m."""
-    on = next((i for i in source.flat(source.inside(-1)) if source.key(i) == "ON"), None)
-    preposition = "TO" if source.key(0) == "GRANT" else "FROM"
-    who = next((i for i in source.flat(source.inside(-1)) if source.key(i) == preposition), None)
-    if who is None:
-        return None
-    if source.shape(Span(1, min(4, len(source.tokens)))) == ("CREATE", *_MODEL) and who == 4:
-        return _grant_create(source, who)
-    if on is None or source.shape(Span(on + 1, on + 3)) != _MODEL:
-        return None
-    _check_privileges(source, Span(1, on))
-    return [f"{source.at(0).text} SELECT ON {_text(source, Span(on + 3, len(source.tokens)))}"]
-
-
-def _grant_create(source: Source, who: int) -> list[str]:
-    roles = source.split(Span(who + 1, len(source.tokens)), ",")
-    verb = source.key(0).lower()
-    return [f"CALL pythia.{verb}_create_model({literal(_text(source, role))})" for role in roles]
-
-
-def _check_privileges(source: Source, span: Span) -> None:
-    """A model's view knows SELECT, which is the right to score; changing a model is its owner's."""
-    for privilege in source.split(span, ","):
-        if source.shape(privilege) != ("SELECT",):
-            name = " ".join(source.shape(privilege))
-            raise FeatureNotSupported(
-                f"privilege {name} on a mining model is not supported",
-                detail=source.where(privilege.start),
-                hint="Grant SELECT, or membership in the role that owns the model.",
-            )
+def _drop_directory(source: Source) -> FeatureNotSupported:
+    name = literal(_name(source.at(2).text))
+    return FeatureNotSupported(
+        "DROP DIRECTORY is not supported",
+        detail=source.where(0),
+        hint=f"Who installed the schema of Pythia writes DELETE FROM pythia.directory WHERE name = lower({name}).",
+    )
 
 
 def _text(source: Source, span: Span) -> str:

@@ -143,6 +143,21 @@ def _dual(node: exp.Expr) -> exp.Expr:
     return node
 
 
+def _user(node: exp.Expr) -> exp.Expr:
+    """USER is shown as the dictionary shows names: in upper case, unless it was quoted."""
+    if isinstance(node, exp.Select) and node.args.get("from_"):  # the column keeps its name
+        items = [
+            exp.alias_(item, "user", quoted=True) if _is_user(item) else item for item in node.expressions
+        ]
+        node.set("expressions", items)
+    return _function("pythia.oracle_name", exp.CurrentUser()) if _is_user(node) else node
+
+
+def _is_user(node: exp.Expr) -> bool:
+    plain = isinstance(node, exp.Column) and not node.table and not node.this.args.get("quoted")
+    return plain and node.name.upper() == "USER"
+
+
 def _is_dual(node: exp.Expr) -> bool:
     return isinstance(node, exp.Table) and node.name.lower() == "dual" and not node.args.get("db")
 
@@ -206,6 +221,7 @@ def _wrapped(node: exp.Expr) -> exp.Expr:
 
 _CHANGES: tuple[Callable[[exp.Expr], exp.Expr], ...] = (
     _row_count,
+    _user,
     _dual,
     _types,
     _now,

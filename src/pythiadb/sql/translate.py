@@ -23,7 +23,8 @@ DIALECTS = ("postgres", "oracle")
 
 # A text without any of these words holds no AI construct, so that it need not be read further.
 _TRIGGER = re.compile(
-    r"vector|predict|cluster_|feature_|approx|exact|accuracy|inmemory|index|explain\s", re.IGNORECASE
+    r"vector|predict|cluster_|feature_|approx|exact|accuracy|inmemory|index|explain\s|\btable\s*\(",
+    re.IGNORECASE,
 )
 _SEPARATORS = re.compile(
     r"\A(?:[;\s]|/(?!\*))*"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import sqlglot
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -152,3 +153,15 @@ def test_a_plan_that_did_not_ask_serves_every_catalog() -> None:
 )
 def test_a_repeated_statement_is_translated_once(text: str) -> None:
     assert translate(text) is translate(text)
+
+
+def test_the_log_does_not_tell_of_our_names(caplog: pytest.LogCaptureFixture) -> None:
+    """sqlglot warns of what it cannot read, with what stands in for a call in it; others' warnings stay."""
+    text = "CREATE USER bob IDENTIFIED BY x DEFAULT TABLESPACE y"
+    translate(
+        "CREATE FUNCTION f RETURN NUMBER IS BEGIN RETURN PREDICTION(m USING 1 AS a); END", dialect="oracle"
+    )
+    translate(text, dialect="oracle")
+    assert caplog.messages == []
+    sqlglot.parse_one(text, read="oracle")
+    assert len(caplog.messages) == 1

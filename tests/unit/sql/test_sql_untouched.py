@@ -65,6 +65,9 @@ NASTY = [
     "DO $$ BEGIN EXECUTE 'SELECT VECTOR_NORM(v)'; END $$",
     "CALL dbms_vector.load_onnx_model('dir', 'f.onnx', 'm', JSON '{}')",
     "UPDATE vector SET (a, b) = (SELECT 1, 2) WHERE CURRENT OF c",
+    "CREATE FUNCTION f() RETURNS TABLE (a int) LANGUAGE sql BEGIN ATOMIC SELECT 1; END",
+    'SELECT * FROM "table"(1), a."table" (2)',
+    "SELECT * FROM q, TABLE (v.p",
     "GRANT SELECT ON vector TO u",
     "SELECT\t*\r\nFROM\fvector\v;\r\n",
 ]

@@ -10,6 +10,7 @@ from pythiadb.sql.rules.fetch import rewrite_fetch
 from pythiadb.sql.rules.index_ddl import rewrite_index_ddl
 from pythiadb.sql.rules.refusals import refuse_unserved
 from pythiadb.sql.rules.scoring import rewrite_constant_scoring, rewrite_scoring
+from pythiadb.sql.rules.set_columns import rewrite_set_columns
 from pythiadb.sql.rules.types import rewrite_types
 from pythiadb.sql.rules.values import rewrite_constructors, rewrite_descriptors, rewrite_serializers
 
@@ -26,6 +27,7 @@ RULES: tuple[Rule, ...] = (
     *LOCAL_RULES,
     rewrite_fetch,
     rewrite_index_ddl,
+    rewrite_set_columns,
     rewrite_constant_scoring,
     rewrite_approx,  # knows the vectors that are computed once; batches copy the tables that it limits
     rewrite_scoring,

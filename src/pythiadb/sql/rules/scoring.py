@@ -8,7 +8,7 @@ from pythiadb.sql.batching_dml import batch_merge, batch_update
 from pythiadb.sql.batching_sets import batch_sets, is_from_item
 from pythiadb.sql.blocks import Block, block_at, blocks_of
 from pythiadb.sql.calling import resolve_stars, single
-from pythiadb.sql.from_items import item_name, table_names
+from pythiadb.sql.from_items import item_name, name_derived_tables, table_names
 from pythiadb.sql.helpers import add_ctes, note, row_by_row
 from pythiadb.sql.references import has_volatile
 from pythiadb.sql.rewrite import Rewrite
@@ -53,12 +53,13 @@ def rewrite_scoring(rewrite: Rewrite) -> None:
     in_from: list[tuple[Block, Scoring]] = []
     in_changes: dict[Query, list[Scoring]] = {}
     everything = find_scorings(source)
+    given = _name_derived_tables(rewrite, everything)
     for found in reversed(everything):
         block = block_at(source, found.name)
         if _runs_once(source, block, found):
             continue
         change = None if block else change_at(source, found.name)
-        call = resolve_stars(found, _tables(source, block, change), source)
+        call = resolve_stars(found, _tables(source, found, block, change, given), source)
         if block and is_from_item(block, call):
             in_from.insert(0, (block, call))
         elif is_generated(source, call.name):
@@ -110,10 +111,27 @@ def change_at(source: Source, index: int) -> Query | None:
     return None
 
 
-def _tables(source: Source, block: Block | None, change: Query | None) -> list[str] | None:
+def _name_derived_tables(rewrite: Rewrite, calls: list[Scoring]) -> dict[int, str]:
+    """The names given to derived tables whose columns a bare `*` means, by opening parenthesis."""
+    starred = [
+        call
+        for call in calls
+        if not call.is_embedding and any(a.star and not a.whole for a in call.attributes)
+    ]
+    blocks = {block.span: block for call in starred if (block := block_at(rewrite.source, call.name))}
+    given: dict[int, str] = {}
+    for block in blocks.values():
+        given |= name_derived_tables(rewrite, block)
+    return given
+
+
+def _tables(
+    source: Source, call: Scoring, block: Block | None, change: Query | None, given: dict[int, str]
+) -> list[str] | None:
     """The names of the tables whose columns a bare `*` means; None if they cannot be told."""
-    if block:
-        return table_names(block)
+    if block:  # a set in FROM reads what stands in front of it
+        before = call.name if is_from_item(block, call) else None
+        return table_names(block, given, before=before)
     if change is None or source.key(change.verb) == "MERGE":
         return None
     start = change.verb + 1 + (source.key(change.verb + 1) == "FROM")
