@@ -73,7 +73,9 @@ def test_answers_and_types(
     assert cursor.description[1].name == call.split("(")[0].lower()
     given = [row[1] for row in sorted(cursor.fetchall())]
     if kind == "float8":
-        np.testing.assert_allclose(given, expected, rtol=CLOSE, atol=CLOSE)
+        found = np.array(given, float)  # NaN of bare ONNX Runtime is NULL
+        assert [value is None for value in given] == np.isnan(found).tolist()
+        np.testing.assert_allclose(found, expected, rtol=CLOSE, atol=CLOSE)
     else:
         assert given[: len(expected)] == expected
 
@@ -98,6 +100,29 @@ def test_numbers_agree_with_scikit_learn(
         made["mixture"].model.predict_proba(x)[:, 0],
     ]
     np.testing.assert_allclose(np.array(rows, float), np.column_stack(expected), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize(
+    ("answer", "number"),
+    [
+        ("PREDICTION(numbers USING p.*)", "PREDICTION_PROBABILITY(numbers USING p.*)"),
+        ("PREDICTION(numbers USING p.*)", "PREDICTION_PROBABILITY(numbers, 30 USING p.*)"),
+        ("CLUSTER_ID(segments USING p.*)", "CLUSTER_DISTANCE(segments USING p.*)"),
+        ("PREDICTION(line USING p.*)", "PREDICTION(line USING p.*)"),
+    ],
+)
+def test_rows_that_null_leaves_without_an_answer_come_last(
+    people: pythiadb.Connection, source: str, answer: str, number: str
+) -> None:
+    """A number is NULL where the label is; as NaN it would be larger than all others."""
+    rows = people.execute(
+        f"SELECT p.id, {answer}, {number} AS n FROM {SOURCES[source]} ORDER BY n DESC NULLS LAST, p.id".encode()
+    ).fetchall()
+    holes = [place for place, value in enumerate(VALUES) if None in value]
+    assert [row[0] for row in rows[-len(holes) :]] == holes
+    assert [row[1:] for row in rows[-len(holes) :]] == [(None, None)] * len(holes)
+    assert all(None not in row for row in rows[: -len(holes)])
 
 
 @pytest.mark.parametrize("form", ["TABLE({})", "LATERAL {}", "{}"])

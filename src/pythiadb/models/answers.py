@@ -21,25 +21,24 @@ _NUMPY = orjson.OPT_SERIALIZE_NUMPY
 
 
 class Numbers:
-    """Answers that are one float64 a row."""
+    """Answers that are one float64 a row. NaN is no answer: PostgreSQL would hold it larger than all numbers."""
 
     def __init__(self, values: Floats, missing: Mask) -> None:
-        self._values = np.asarray(values, dtype=np.float64)
-        self._missing = missing
+        wide = np.asarray(values, dtype=np.float64)
+        self._values = np.where(missing, np.nan, wide) if missing.any() else wide
 
     def texts(self) -> list[str | None]:
         elements = self.elements().decode().split(",") if len(self._values) else []
         return [None if element == "NULL" else element for element in elements]
 
     def elements(self) -> bytes:
-        gaps = self._missing.any()
-        values = np.where(self._missing, np.nan, self._values) if gaps else self._values
-        text = orjson.dumps(np.ascontiguousarray(values), option=_NUMPY)[1:-1]
-        if not gaps and np.isfinite(values).all():
+        text = orjson.dumps(np.ascontiguousarray(self._values), option=_NUMPY)[1:-1]
+        finite = np.isfinite(self._values)
+        if finite.all():
             return text
         parts = text.split(b",")  # orjson writes null for NaN and infinity
-        for row in np.flatnonzero(~np.isfinite(values)).tolist():
-            parts[row] = b"NULL" if self._missing[row] else _special(self._values[row]).encode()
+        for row in np.flatnonzero(~finite).tolist():
+            parts[row] = _special(self._values[row])
         return b",".join(parts)
 
 
@@ -126,5 +125,5 @@ def label_text(label: Label) -> str:
     return str(label)
 
 
-def _special(value: float) -> str:
-    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+def _special(value: float) -> bytes:
+    return b"NULL" if math.isnan(value) else b"Infinity" if value > 0 else b"-Infinity"

@@ -12,6 +12,8 @@ from onnx import TensorProto
 from pythiadb.models.metadata import Label
 
 LABELS = frozenset({TensorProto.STRING, TensorProto.INT64, TensorProto.INT32})
+# Operators that hand values on as they are, in another shape or type.
+PASSING = frozenset({"Cast", "Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"})
 
 
 def class_labels(node: onnx.NodeProto) -> tuple[Label, ...] | None:
@@ -31,7 +33,7 @@ def labels_of(
 
     `roles` names the outputs "label" and "probability", `given` and `chances` are what they gave for some rows. The labels of the
     classifier operator that makes the probabilities are in their order; any other list in the graph is right when the most
-    probable class has the given label in every row.
+    probable class has the given label in every row. Without a list the rows tell, where each class was some row's most probable.
     """
     classes = chances.shape[1]
     known = set(given)
@@ -44,7 +46,29 @@ def labels_of(
     ):
         if all(labels[place] == label for place, label in zip(best, given, strict=True)):
             return labels
-    return None
+    if list(given) == best and _is_place(model, roles["label"]):
+        return tuple(range(classes))
+    return labels_seen(given, chances)
+
+
+def labels_seen(given: Sequence[Label], chances: NDArray[Any]) -> tuple[Label, ...] | None:
+    """Return the label that each class had where it was the most probable; None when one had none, or several."""
+    seen: dict[int, Label] = {}
+    for place, label in zip(chances.argmax(axis=1).tolist(), given, strict=True):
+        if seen.setdefault(place, label) != label:
+            return None
+    if len(set(seen.values())) < chances.shape[1]:
+        return None
+    return tuple(seen[place] for place in range(chances.shape[1]))
+
+
+def _is_place(model: onnx.ModelProto, label: str) -> bool:
+    """Tell whether a label is the place of the highest value, counted from 0, and no number is made out of it."""
+    made = {name: node for node in model.graph.node for name in node.output}
+    node = made.get(label)
+    while node is not None and node.op_type in PASSING:
+        node = made.get(node.input[0])
+    return node is not None and node.op_type == "ArgMax"
 
 
 def _lists(

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import onnx
 from onnx import TensorProto, helper
 
-from pythiadb.errors import InvalidModel, InvalidParameter
+from pythiadb.errors import FeatureNotSupported, InvalidModel, InvalidParameter
 from pythiadb.models.labels import LABELS, class_labels
 from pythiadb.models.metadata import OUTPUT_KEYS, Label, Metadata
 from pythiadb.models.validate import element_type
@@ -40,6 +40,7 @@ class Outputs:
     roles: dict[str, str]
     label: str | None = None
     label_named: bool = False
+    probability_named: bool = False
     class_labels: tuple[Label, ...] | None = None
     changed: bool = False
     types: Mapping[str, int] = field(default_factory=dict)
@@ -54,8 +55,13 @@ def choose_outputs(model: onnx.ModelProto, meta: Metadata) -> Outputs:
     zipped = _unzip(model)
     outputs = {item.name: item for item in model.graph.output}
     roles = _named(meta, outputs, zipped)
-    label_named = "label" in roles
-    chosen = Outputs(roles, label_named=label_named, changed=bool(zipped))
+    _check_sequences(meta, roles, outputs)
+    chosen = Outputs(
+        roles,
+        label_named="label" in roles,
+        probability_named="probability" in roles,
+        changed=bool(zipped),
+    )
     if meta.function == "classification":
         _find_classes(model, chosen, outputs, zipped)
     if not roles:
@@ -113,6 +119,28 @@ def _named(
         if name is not None:
             roles[role] = zipped[name].tensor if name in zipped else name
     return roles
+
+
+def _check_sequences(
+    meta: Metadata, roles: Mapping[str, str], outputs: Mapping[str, onnx.ValueInfoProto]
+) -> None:
+    """Refuse a list of tensors as an answer: scikit-learn makes one, a tensor a target, for a classifier of several targets."""
+    lists = {
+        name for name, item in outputs.items() if item.type.sequence_type.elem_type.HasField("tensor_type")
+    }
+    wanted = lists & set(roles.values())
+    if (
+        not roles
+        and meta.function == "classification"
+        and not any(element_type(o) in _FLOATS for o in outputs.values())
+    ):
+        wanted = lists
+    if wanted:
+        raise FeatureNotSupported(
+            "a model with several targets is not supported",
+            detail=f'Model output "{min(wanted)}" is a sequence of tensors, one for each target.',
+            hint="Export one model for each target.",
+        )
 
 
 def _find_classes(

@@ -53,11 +53,13 @@ def check_operator(operator: str, spec: Spec) -> None:
             hint=f"Operators for it are {', '.join(_operators_for(spec))}.",
         )
     if not any(role in spec.outputs for role in roles):
-        key = spec.function + _KEYS[roles[0]]
-        raise WrongObjectType(
-            f"model has no output for {operator.upper()}",
-            hint=f'Load the model with the key "{key}" in its metadata.',
-        )
+        raise WrongObjectType(f"model has no output for {operator.upper()}", hint=_hint_for(roles[0], spec))
+
+
+def _hint_for(role: str, spec: Spec) -> str:
+    if "score" in spec.outputs:
+        return 'Its output is a score; load the model with "normalizeProb": "softmax" to make a probability of it.'
+    return f'Load the model with the key "{spec.function}{_KEYS[role]}" in its metadata.'
 
 
 def answers(operator: str, arguments: list[Any], spec: Spec, output: Output) -> list[str | None]:
@@ -100,7 +102,8 @@ def _prediction(arguments: list[Any], spec: Spec, output: Output) -> Answers:
     if spec.function == "regression":
         return Numbers(scores["regression"], scores.missing)
     if "probability" not in scores:
-        return _labels(scores["label"], scores.missing)
+        missing = _unsure(scores["score"][:, None], scores.missing) if "score" in scores else scores.missing
+        return _labels(scores["label"], missing)
     if "label" in scores:
         return _labels(scores["label"], _unsure(scores["probability"], scores.missing))
     return _chosen(spec, scores["probability"], scores.missing)

@@ -24,7 +24,7 @@ TOKENIZER = "tokenizer.json"
 FUNCTIONS = ("embedding", "regression", "classification", "clustering")
 SOURCES = ("ids", "mask", "types", "text", "number", "image")
 ATTRIBUTE_TYPES = ("text", "number", "vector", "blob")
-ROLES = ("embedding", "regression", "probability", "label", "distance")
+ROLES = ("embedding", "regression", "probability", "label", "score", "distance")
 RESULTS = ("double precision", "numeric", "text", "vector")
 _STORED_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
@@ -59,8 +59,8 @@ class Input:
 class Spec:
     """How to run a package, small enough to travel with a call.
 
-    `outputs` maps a role to a tensor: embedding; regression; probability and label (classification); probability and
-    distance (clustering). `result` is the SQL type of PREDICTION, CLUSTER_ID or VECTOR_EMBEDDING. `labels` are the
+    `outputs` maps a role to a tensor: embedding; regression; probability and label (classification), or label and score, one
+    number a row that is no probability; probability and distance (clustering). `result` is the SQL type of PREDICTION, CLUSTER_ID or VECTOR_EMBEDDING. `labels` are the
     classes in the order of the probabilities; None numbers them from 1. `image` holds the parameters of
     models/images.py. `prefix` is put before every text. `max_tokens` counts special tokens too.
     """

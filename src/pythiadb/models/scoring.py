@@ -16,10 +16,11 @@ from pythiadb.models.package import Spec
 Vectors = NDArray[np.float32]
 Arrays = Mapping[str, NDArray[Any]]
 Floats = NDArray[Any]  # of any floating-point type
+SINGLE = frozenset({"regression", "label", "score"})  # roles with one value a row
 
 
 class Scores(dict[str, NDArray[Any]]):
-    """Arrays by role (regression, probability, label, distance) with one entry a row; rows that are `missing` hold no answer.
+    """Arrays by role (regression, probability, label, score, distance) with one entry a row; rows that are `missing` hold no answer.
 
     Values are what the graph gave: a softmax that the metadata ask for is not applied yet.
     """
@@ -45,7 +46,7 @@ def check_output(spec: Spec, role: str, values: NDArray[Any], rows: int) -> NDAr
     tensor = spec.outputs[role]
     if role == "embedding":
         return _check_embedding(spec, tensor, values, rows)
-    if role in ("regression", "label"):
+    if role in SINGLE:
         if values.size != rows or values.shape[:1] != (rows,):
             _wrong_shape(tensor, values, f"[{rows}]")
         return values.reshape(rows)

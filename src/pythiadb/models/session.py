@@ -26,7 +26,7 @@ from pythiadb.models.runtime import (
     save_optimized,
     trim_arena,
 )
-from pythiadb.models.scoring import Arrays, Output, Scores, Vectors, check_output, split_output
+from pythiadb.models.scoring import SINGLE, Arrays, Output, Scores, Vectors, check_output, split_output
 from pythiadb.models.tokenizing import MAX_INPUT_BYTES, Tokenizer, pad
 
 # Padded tokens of a micro-batch. Measured with MiniLM on a shared machine, so in relation only: for texts of one length 512 to
@@ -157,7 +157,7 @@ class Model:
         return self._sorted(present, run) if self._by_length else self._stacked(present, run)
 
     def _empty(self, role: str) -> NDArray[Any]:
-        if role in ("regression", "label"):
+        if role in SINGLE:
             return np.zeros(0)
         width = self.spec.dimensions if role == "embedding" else len(self.spec.labels or (1,))
         return np.zeros((0, width or 1), dtype=np.float32)

@@ -60,9 +60,16 @@ class Trial:
         tensor = self._spec.outputs[role]
         values = self.output(tensor)
         if values.size != self.rows:
+            several = values.ndim == 2 and values.shape[0] == self.rows
             raise InvalidModel(
-                f'model output "{tensor}" has shape {list(values.shape)} for {self.rows} rows, expected one value a row'
+                f'model output "{tensor}" has shape {list(values.shape)} for {self.rows} rows, expected one value a row',
+                hint="For a model with several targets export one model for each." if several else None,
             )
+
+    def is_single(self, tensor: str) -> bool:
+        """Tell whether an output has one value a row."""
+        values = self.output(tensor)
+        return values.size == self.rows and (self.loose or values.shape[:1] == (self.rows,))
 
     @cached_property
     def _outputs(self) -> dict[str, NDArray[Any]]:

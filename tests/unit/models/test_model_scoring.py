@@ -316,12 +316,12 @@ def test_nulls(work: Path) -> None:
         )
     )
     asked = [{"A": 1, "B": 2, "C": 3}, {"A": 1, "C": 3}, {"A": 1, "B": None, "C": None}, None, {}]
-    expected = ["6.0", "14.0", "NaN", None, "NaN"]
+    expected = ["6.0", "14.0", None, None, None]
     assert ask(floats, "prediction", asked) == expected
     matrix = np.array([[1, 2, 3], [1, -1, 3], [1, -1, -1], [1, 1e300, np.inf]])
     nulls = np.array([[False] * 3, [False, True, False], [False, True, True], [False] * 3])
     (output,) = floats.run(floats.prepare_matrix(["a", "b", "c"], matrix, nulls))
-    assert answers("prediction", [], floats.spec, output) == ["6.0", "14.0", "NaN", None]
+    assert answers("prediction", [], floats.spec, output) == ["6.0", "14.0", None, None]
     (output,) = floats.run(floats.prepare_matrix(["a", "c"], matrix[:1, :2]))
     assert answers("prediction", [], floats.spec, output) == ["13.0"]
     for constant, answer in ((None, "13.0"), ("4", "7.0"), (0.5, "3.5")):
