@@ -50,6 +50,11 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "suitableDistanceMetrics": (list,),
     "modelDescription": (dict,),
 }
+_EXAMPLES = {
+    "input": 'For example: "input": {"float_input": ["AGE", "INCOME"]}.',
+    "labels": 'For example: "labels": ["no", "yes"].',
+    "defaultOnNull": 'For example: "defaultOnNull": {"AGE": "40"}.',
+}
 _OTHER_KEYS = ("prefix", "poolingAssumed")  # of this project, for models with a tokenizer
 _ALIKE = 0.85  # of two words, from 0 to 1
 _WITH_CLASSES = ("classification", "clustering")
@@ -89,7 +94,8 @@ class Metadata:
         names = [name for group in self.inputs.values() for name in group]
         if len(names) != 1:
             raise InvalidParameter(
-                f"an embedding model takes exactly one attribute, the metadata names {len(names)}"
+                f"an embedding model takes exactly one attribute, the metadata names {len(names)}",
+                hint='Write one: "input": {"input": ["DATA"]}.',
             )
         return names[0]
 
@@ -136,7 +142,9 @@ def decode(value: str | bytes | Mapping[str, Any]) -> dict[str, Any]:
         except ValueError as error:
             raise InvalidParameter("model metadata is not valid JSON", detail=f"{error}.") from error
     if not isinstance(value, Mapping):
-        raise InvalidParameter("model metadata must be a JSON object")
+        raise InvalidParameter(
+            "model metadata must be a JSON object", hint='The least is {"function": "regression"}.'
+        )
     return dict(value)
 
 
@@ -144,7 +152,7 @@ def _check_type(key: str, value: object, types: tuple[type, ...]) -> None:
     good = isinstance(value, types) and (bool in types or not isinstance(value, bool))
     if not good:
         wanted = " or ".join(dict.fromkeys(_JSON_NAMES[entry] for entry in types))
-        raise InvalidParameter(f'metadata key "{key}" must be of JSON type {wanted}')
+        raise InvalidParameter(f'metadata key "{key}" must be of JSON type {wanted}', hint=_EXAMPLES.get(key))
 
 
 def _function(raw: Mapping[str, Any]) -> str:
@@ -179,7 +187,10 @@ def _inputs(value: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
         for name in names:
             check_attribute_name(name)
             if name.upper() in seen:
-                raise InvalidParameter(f'attribute name "{name}" is used more than once')
+                raise InvalidParameter(
+                    f'attribute name "{name}" is used more than once',
+                    hint="Names of attributes do not differ by upper and lower case alone.",
+                )
             seen.add(name.upper())
         inputs[tensor] = tuple(names)
     return inputs
@@ -206,7 +217,10 @@ def _labels(raw: Mapping[str, Any], function: str) -> tuple[Label, ...] | None:
     texts = all(isinstance(label, str) for label in labels)
     numbers = all(isinstance(label, int | float) and not isinstance(label, bool) for label in labels)
     if not labels or not (texts or numbers):
-        raise InvalidParameter('metadata key "labels" must be an array of strings or an array of numbers')
+        raise InvalidParameter(
+            'metadata key "labels" must be an array of strings or an array of numbers',
+            hint='Write all as strings, ["1", "other"], to mix them.',
+        )
     if function == "clustering" and texts:
         raise InvalidParameter(
             'metadata key "labels" must be an array of numbers for function "clustering"',
@@ -231,7 +245,9 @@ def check_labels(labels: Sequence[Label]) -> None:
         elif not _is_finite(label):
             raise InvalidParameter("a label must be a finite number")
         if label in seen:
-            raise InvalidParameter(f'label "{label}" appears more than once')
+            raise InvalidParameter(
+                f'label "{label}" appears more than once', hint="Give each class a label of its own."
+            )
         seen.add(label)
 
 
@@ -260,6 +276,7 @@ def _needs_classes(key: str, function: str) -> None:
         raise InvalidParameter(
             f'metadata key "{key}" is not allowed for function "{function}"',
             detail="It belongs to the functions classification and clustering.",
+            hint="Leave it out; what the graph gives is the answer.",
         )
 
 
@@ -275,6 +292,9 @@ def _defaults(raw: Mapping[str, Any]) -> dict[str, str]:
     seen: set[str] = set()
     for name in defaults:
         if name.upper() in seen:
-            raise InvalidParameter(f'attribute "{name}" appears more than once in "defaultOnNull"')
+            raise InvalidParameter(
+                f'attribute "{name}" appears more than once in "defaultOnNull"',
+                hint="Names of attributes do not differ by upper and lower case alone.",
+            )
         seen.add(name.upper())
     return dict(defaults)

@@ -115,7 +115,8 @@ def _kind(model: onnx.ModelProto, item: onnx.ValueInfoProto, names: Sequence[str
     element = element_type(item)
     if element not in _SERVED:
         raise InvalidModel(
-            f'model input "{item.name}" has the type {_type_name(item)}, which SQL values cannot fill'
+            f'model input "{item.name}" has the type {_type_name(item)}, which SQL values cannot fill',
+            hint="Export the model with inputs of numbers, booleans, strings or bytes.",
         )
     if takes_file(model, item) and len(names) == 1:
         return "image" if _decodes(model, item.name) else "number", "blob"
@@ -135,7 +136,10 @@ def _width(item: onnx.ValueInfoProto) -> int:
     if shape is None:
         raise InvalidModel(f'tensor "{item.name}" has no known shape', hint="Export the model with shapes.")
     if not shape:
-        raise InvalidModel(f'tensor "{item.name}" has no batch dimension')
+        raise InvalidModel(
+            f'tensor "{item.name}" has no batch dimension',
+            hint="Export the model with a first dimension for rows, of a variable size.",
+        )
     variable = sum(size is None for size in shape)
     if variable > 1:
         raise InvalidModel(
@@ -157,7 +161,10 @@ def _check_batches(model: onnx.ModelProto, inputs: Sequence[onnx.ValueInfoProto]
     fixed = {size: item.name for item in inputs for size in (shape_of(item) or [])[:1] if size is not None}
     if len(fixed) > 1:
         named = " and ".join(f'"{name}" ({size})' for size, name in sorted(fixed.items()))
-        raise InvalidModel(f"model inputs differ in their fixed batch size: {named}")
+        raise InvalidModel(
+            f"model inputs differ in their fixed batch size: {named}",
+            hint="Export the model with a variable first dimension.",
+        )
     if len(inputs) > 1 and any(takes_file(model, item) for item in inputs):
         raise InvalidModel("a model that takes a file as bytes cannot have other inputs")
 

@@ -283,7 +283,10 @@ def _decimal(text: str) -> Decimal | None:
 def _set_arguments(arguments: list[Any]) -> tuple[int | None, float | None]:
     best_n, cutoff = [*arguments, None, None][:2]
     if best_n is not None and (isinstance(best_n, bool) or not isinstance(best_n, int) or best_n < 1):
-        raise InvalidParameter(f"number of best classes must be a positive integer, not {best_n}")
+        raise InvalidParameter(
+            f"number of best classes must be a positive integer, not {best_n}",
+            hint="Leave it out, or write NULL, for all classes.",
+        )
     if cutoff is not None and (isinstance(cutoff, bool) or not isinstance(cutoff, int | float)):
         raise InvalidParameter(f"cutoff must be a number, not {cutoff}")
     return best_n, None if cutoff is None else float(cutoff)
