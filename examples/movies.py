@@ -159,7 +159,8 @@ def judge(ratings: Ratings, trained: Trained, overfitted: Trained, folder: Path)
         report = recommend.write_report(
             folder, trained, evaluation, ratings, overfitting=overfitted, title="MovieLens 100k"
         )
-        facts.append(f"{shown(report.page)}, {shown(report.curves)}")
+        written = (report.page, report.curves, report.rankings)
+        facts.append(", ".join(shown(path) for path in written if path))
     columns, lines = evaluation.table()
     show_table(columns, [tuple("" if value is None else value for value in line) for line in lines])
 

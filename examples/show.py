@@ -46,24 +46,42 @@ def show_table(columns: list[str], rows: list[tuple[object, ...]]) -> None:
     table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
     for name in columns:
         table.add_column(name, no_wrap=name in WHOLE)
+    decimals = [_decimals(column) for column in zip(*rows, strict=True)]
     for row in rows:
-        cells = (f"{value:.3f}" if isinstance(value, float) else str(value) for value in row)
-        table.add_row(*(Text(cell, no_wrap=True, overflow="ellipsis") for cell in cells))
+        cells = (
+            f"{value:.{places}f}" if isinstance(value, float) else str(value)
+            for value, places in zip(row, decimals, strict=True)
+        )
+        table.add_row(*map(_one_line, cells))
     console.print(table)
 
 
 def show_pairs(titles: tuple[str, str], left: list[tuple[Any, ...]], right: list[tuple[Any, ...]]) -> None:
     """Print two lists of (source, candidate, distance) beside each other; both have the sources in the same order."""
     table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
-    for name in ("", titles[0], "", titles[1], ""):
-        table.add_column(name, no_wrap=True, min_width=5)
+    for name in ("", *titles):
+        table.add_column(name)
+        if name:
+            table.add_column(no_wrap=True, width=len("0.000"))
     before = None
     for (source, one, near), (_, other, far) in zip(left, right, strict=True):
         if source != before is not None:
             table.add_section()
-        table.add_row("" if source == before else source, one, f"{near:.3f}", other, f"{far:.3f}")
+        cells = ("" if source == before else source, one, f"{near:.3f}", other, f"{far:.3f}")
+        table.add_row(*map(_one_line, cells))
         before = source
     console.print(table)
+
+
+def _one_line(text: str) -> Text:
+    """Return text that is cut where its column ends."""
+    return Text(text, no_wrap=True, overflow="ellipsis")
+
+
+def _decimals(values: Sequence[object]) -> int:
+    """Return how many of three decimals the fractions of a column need: ratings none, distances all."""
+    written = [f"{value:.3f}".rstrip("0") for value in values if isinstance(value, float)]
+    return max((len(text.partition(".")[2]) for text in written), default=0)
 
 
 def curve(values: Sequence[float], top: float) -> str:

@@ -1,6 +1,6 @@
 """Training beside a loop over the same model that one would write by hand with PyTorch: ratings a second, in turns.
 
-Both have the same vectors, biases and dropout, the same optimizer and size of batches, and as many threads. The loop by hand does
+Both have the same vectors, biases and dropout, the same optimizer and size of batches, and as many threads: those that `train` takes. The loop by hand does
 nothing but train. Of `train` two times are taken: of its passes alone, and of everything it does for them: errors on the training
 ratings, and the copy of the best weights.
 """
@@ -18,13 +18,14 @@ from torch.nn import functional
 
 from bench.common import machine, report, spread
 from bench.recommend.data import generated, movielens
+from pythiadb.recommend.devices import limited_threads
 from pythiadb.recommend.ratings import Ratings
 from pythiadb.recommend.training import Settings, train
 
 ROUNDS = 5
 TARGET = 0.8
 GENERATED = 2_000_000  # ratings of the second case
-COLUMNS = ["ratings", "batch", "by hand, ratings/s", "train()", "÷ by hand", "target", "with all it does", "÷ by hand"]  # fmt: skip
+COLUMNS = ["ratings", "batch", "threads", "by hand, ratings/s", "train()", "÷ by hand", "target", "with all it does", "÷ by hand"]  # fmt: skip
 
 
 class ByHand(nn.Module):
@@ -54,6 +55,11 @@ class ByHand(nn.Module):
 
 def by_hand(ratings: Ratings, settings: Settings, batch_rows: int) -> tuple[float, float]:
     """Train for the settings' passes; return ratings a second (the median of the passes) and the last pass's loss."""
+    with limited_threads(settings.threads):
+        return _by_hand(ratings, settings, batch_rows)
+
+
+def _by_hand(ratings: Ratings, settings: Settings, batch_rows: int) -> tuple[float, float]:
     torch.manual_seed(settings.seed)
     users, items = torch.from_numpy(ratings.users), torch.from_numpy(ratings.items)
     values = torch.from_numpy(ratings.values)
@@ -93,11 +99,12 @@ def measure(*, quick: bool) -> None:
     """Print and keep the table; ratios are taken within a round."""
     facts = machine()
     facts["versions"] |= {"torch": version("torch")}
-    facts["threads"] = torch.get_num_threads()
-    cases = [(movielens(), 512, 1)] if quick else [(movielens(), 512, 6), (generated(GENERATED), 16_384, 2)]
+    cases = [(movielens(), 512, 1, 1)]
+    if not quick:
+        cases = [(movielens(), 512, 6, 1), (generated(GENERATED), 16_384, 2, torch.get_num_threads())]
     rows, raw = [], {}
-    for ratings, batch_rows, passes in cases:
-        settings = Settings(batch_rows=batch_rows, max_epochs=passes, validation_share=0)
+    for ratings, batch_rows, passes, threads in cases:
+        settings = Settings(batch_rows=batch_rows, max_epochs=passes, validation_share=0, threads=threads)
         by_hand(
             ratings, replace(settings, max_epochs=1), batch_rows
         )  # what PyTorch sets up at first is nobody's
@@ -110,7 +117,7 @@ def measure(*, quick: bool) -> None:
             )
         raw[f"{len(ratings)} ratings"] = {"settings": asdict(settings), "turns": turns}
         rows.append([
-            f"{len(ratings):,}", batch_rows,
+            f"{len(ratings):,}", batch_rows, threads,
             spread([turn["by_hand"] for turn in turns]), spread([turn["passes"] for turn in turns]),
             spread([turn["passes"] / turn["by_hand"] for turn in turns]), f"≥ {TARGET}",
             spread([turn["all"] for turn in turns]), spread([turn["all"] / turn["by_hand"] for turn in turns]),

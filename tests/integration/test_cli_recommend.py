@@ -219,6 +219,12 @@ def test_somebody_new(deployed: pythiadb.Connection, data: tuple[str, str]) -> N
     again = json.loads(ok("recommend", "fold-in", "taste", "9000", "film 0001=1", "--json", *data))
     assert (again["user"], again["used"], again["ignored"]) == ("9000", 1, [])
     assert len(json.loads(ok("recommend", "for-user", "taste", "9000", "--json", *data))) == 10
+    unknown = pythia("recommend", "for-user", "taste", "123456789", "-n", "3", *data)
+    assert unknown.exit_code == 0
+    note = "The recommender does not know user 123456789: the list is what is liked in general."
+    assert note in unknown.stderr
+    twice = pythia("recommend", "fold-in", "taste", "9001", "1=5", "1=2", *data)
+    assert (twice.exit_code, "An item is rated twice." in twice.stderr) == (2, True)
 
 
 def test_deploying_again_needs_replace(

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import re
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+from rich.console import Console
+
+from examples import show
 from pythiadb.postgres import cluster
 
 REPOSITORY = Path(__file__).parents[2]
@@ -26,6 +31,33 @@ def run_demo(folder: Path, model: Path) -> str:
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_pairs_keep_their_distances_in_a_narrow_window(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Titles are cut where they do not fit."""
+    printed = io.StringIO()
+    monkeypatch.setattr(show, "console", Console(file=printed, width=width))
+    long = "Robert A. Heinlein's The Puppet Masters (1994)"
+    lists = [
+        [("Apocalypse Now (1979)", long, near), ("Fargo (1996)", "Brazil", 1.25)] for near in (0.345, 0.5)
+    ]
+    show.show_pairs(("liked alike: cf_embedding", "reads alike: content_embedding"), *lists)
+    lines = printed.getvalue().splitlines()
+    assert max(map(len, lines)) <= width
+    assert any(re.search(r"Robe.*…  +0\.345 .*Robe.*…  +0\.500 *$", line) for line in lines)
+    assert any(re.search(r"Brazil +1\.250 +Brazil +1\.250 *$", line) for line in lines)
+
+
+def test_numbers_have_the_decimals_that_their_column_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    printed = io.StringIO()
+    monkeypatch.setattr(show, "console", Console(file=printed, width=80))
+    show.show_table(
+        ["title", "given", "stars", "distance"], [("Alien", 1.0, 3.5, 0.12345), ("Brazil", 5.0, 4.0, 0.5)]
+    )
+    rows = [line.split() for line in printed.getvalue().splitlines()]
+    assert ["Alien", "1", "3.5", "0.123"] in rows
+    assert ["Brazil", "5", "4.0", "0.500"] in rows
 
 
 def test_second_run_puts_itself_in_the_place_of_the_first(

@@ -122,7 +122,9 @@ def test_credentials_that_cannot_be(db: pythiadb.Connection, attributes: str) ->
 
 @pytest.mark.parametrize("name", [None, ""])
 def test_a_credential_without_a_name_shows_no_secret(db: pythiadb.Connection, name: str | None) -> None:
-    with pytest.raises(psycopg.errors.NullValueNotAllowed, match="credential name must not be empty") as caught:
+    with pytest.raises(
+        psycopg.errors.NullValueNotAllowed, match="credential name must not be empty"
+    ) as caught:
         db.execute('CALL dbms_vector.create_credential(%s, \'{"access_token": "letmein"}\')', (name,))
     assert "letmein" not in str(caught.value)
 

@@ -142,6 +142,8 @@ def test_what_is_refused(taste: pythiadb.Connection) -> None:
         ({"seen": "ratings", "seen_columns": {"who": "x"}}, 'unrecognized kind of column "who"'),
         ({"seen": "ratings", "seen_columns": {"user": "x"}}, 'table "ratings" has no column "x"'),
         ({"params": {"recommend_user": 1}}, 'a bind cannot be called "recommend_user"'),
+        ({"exclude": "12"}, "exclude is a list, not the text '12'"),
+        ({"table": "movies", "columns": "title"}, "columns is a list, not the text 'title'"),
     ):
         with pytest.raises(InvalidParameter, match=message):
             for_user(taste, "taste", 101, **arguments)  # type: ignore[arg-type]
@@ -156,6 +158,24 @@ def test_what_is_refused(taste: pythiadb.Connection) -> None:
         for_user(taste, "nosuch", 101)
     with pytest.raises(psycopg.errors.InvalidTextRepresentation):
         for_user(taste, "taste", "ann")
+
+
+def test_no_id_is_no_user(db: pythiadb.Connection) -> None:
+    """Not even the one whose id is the text None."""
+    deploy(db, recommender(user_ids=["None", "ann"]), "taste")
+    assert len(for_user(db, "taste", "None")) == 10
+    with pytest.raises(InvalidParameter, match="a user's id cannot be None"):
+        for_user(db, "taste", None)
+
+
+def test_who_is_known(taste: pythiadb.Connection) -> None:
+    fold_in(taste, "taste", 7, {1: 5.0})
+    assert [recommending.knows(taste, "taste", user) for user in (101, "101", 7, 8)] == [
+        True,
+        True,
+        True,
+        False,
+    ]
 
 
 # Users who came later ------------------------------------------------------------------------------------------------------
@@ -188,6 +208,8 @@ def test_ratings_that_say_nothing_are_refused(taste: pythiadb.Connection) -> Non
         (7, {1: None}, "rating None of item 1"),
         (7, {1: "good"}, "rating 'good' of item 1"),
         (101, {1: 5.0}, "user 101 is one of the training"),
+        (None, {1: 5.0}, "cannot be None"),
+        (7, {1: 5.0, "1": 1.0}, "item 1 is rated twice"),
     ):
         with pytest.raises(InvalidParameter, match=message):
             fold_in(taste, "taste", user, ratings)  # type: ignore[arg-type]

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,6 +31,7 @@ ALL_OF_IT = """
     FROM taste_users u CROSS JOIN taste_items i JOIN movies m ON m.movieid = i.id
     WHERE u.id = 103 ORDER BY i.id
 """
+RELATIONS = "SELECT count(*) FROM pg_class WHERE relnamespace = current_schema()::regnamespace"
 TURNED = list(range(106, 100, -1))  # users in the other order, so that their indexes are others
 
 
@@ -86,6 +91,16 @@ def wait_for(answers: list[Any], count: int) -> None:
             return
         pause.wait(0.01)
     raise AssertionError("no more answers")
+
+
+def until(happened: Callable[[], bool]) -> None:
+    """Wait until something is so."""
+    pause = threading.Event()
+    for _ in range(6000):
+        if happened():
+            return
+        pause.wait(0.01)
+    raise AssertionError("it does not happen")
 
 
 def test_sessions_find_the_old_one_or_the_new_one_whole(db: pythiadb.Connection, shop: Path) -> None:
@@ -188,6 +203,53 @@ def test_a_failure_leaves_the_old_one(db: pythiadb.Connection) -> None:
         assert heard(db) == of_user(new, 103)
         raise ZeroDivisionError
     assert heard(db) == of_user(old, 103)
+
+
+DEPLOY = """
+import sys
+import pythiadb
+from recommenders import recommender
+from pythiadb.recommend import deploy
+with pythiadb.connect(sys.argv[1]) as db:
+    db.execute(f"SET search_path = {sys.argv[2]}".encode())
+    deploy(db, recommender(2), "taste", table="movies", replace=True)
+"""
+STOP_HALFWAY = """
+CREATE FUNCTION stop_halfway() RETURNS trigger LANGUAGE plpgsql AS
+'BEGIN PERFORM pg_advisory_xact_lock(4711); RETURN new; END';
+CREATE TRIGGER stop_halfway BEFORE UPDATE ON movies FOR EACH ROW WHEN (old.movieid = 14) EXECUTE FUNCTION stop_halfway()
+"""
+WAITING = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 4711 AND NOT granted"
+
+
+def test_a_deploy_that_is_killed_leaves_the_old_one(db: pythiadb.Connection, shop: Path) -> None:
+    """Killed when model and maps are written and the last of the vectors is not."""
+    make_movies(db)
+    old = recommender(1)
+    deploy(db, old, "taste", table="movies")
+    models, before = one(db, "SELECT count(*) FROM pythia.model"), one(db, RELATIONS)
+    db.execute(STOP_HALFWAY)
+    db.execute("SELECT pg_advisory_lock(4711)")
+    try:
+        command = [sys.executable, "-c", DEPLOY, str(shop), one(db, "SHOW search_path")]
+        paths = os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parents[2])])
+        with subprocess.Popen(command, env={**os.environ, "PYTHONPATH": paths}) as process:
+            until(lambda: process.poll() is not None or one(db, WAITING) == 1)
+            process.kill()
+        assert process.returncode == -signal.SIGKILL
+        assert heard(db) == of_user(old, 103)
+    finally:
+        db.execute("SELECT pg_advisory_unlock(4711)")
+    # The session of the killed process goes when it finds that nobody listens.
+    held = (
+        "SELECT count(*) FROM pg_locks WHERE relation = 'taste_users'::regclass AND pid <> pg_backend_pid()"
+    )
+    until(lambda: one(db, held) == 0)
+    assert heard(db) == of_user(old, 103)
+    assert (one(db, "SELECT count(*) FROM pythia.model"), one(db, RELATIONS)) == (models, before)
+    db.execute("DROP TRIGGER stop_halfway ON movies")
+    deploy(db, recommender(2), "taste", table="movies", replace=True)
+    assert heard(db) == of_user(recommender(2), 103)
 
 
 def test_it_may_also_be_the_first(db: pythiadb.Connection) -> None:

@@ -18,7 +18,7 @@ from pythiadb.cli.target import current_target
 from pythiadb.recommend.training import Epoch, Settings, Step
 
 if TYPE_CHECKING:
-    from pythiadb.recommend import Ratings
+    from pythiadb.recommend import Ratings, Trained
 
 F = TypeVar("F", bound=Callable[..., Any])
 KINDS = ("user", "item", "rating", "timestamp")
@@ -28,14 +28,14 @@ SETTINGS = {
     "dropout": "Share of a vector's components that is left out of each step.",
     "learning_rate": "Of Adam.",
     "falling_rate": "Whether the learning rate falls when the error no longer does.",
-    "regularization": "How strongly weights are drawn to 0.",
+    "regularization": "How strongly weights are drawn to 0, whatever the scale of the ratings.",
     "batch_rows": "Ratings a step. By default as their number suggests.",
     "max_epochs": "Passes over the ratings at most.",
     "patience": "Passes without a better error before training ends.",
     "validation_share": "Share of the ratings that is held out.",
     "split": "Which ratings are held out; with time, the latest.",
     "seed": "The same seed gives the same weights on the same machine.",
-    "threads": "Processors to use. By default all.",
+    "threads": "Processors to use. By default one for batches of fewer than 16,384 ratings, else all.",
     "device": "cpu, cuda, or auto: a GPU where there is one.",
 }
 
@@ -54,6 +54,30 @@ def settings_options(command: F) -> F:
             )  # fmt: skip
         command = option(command)
     return command
+
+
+def lists_options(command: F) -> F:
+    """Add how lists are judged: their length, and `relevant`, None for `relevant_rating`."""
+    for option in (
+        click.option(
+            "--relevant", type=float, show_default="three quarters of the way from the lowest to the highest",
+            help="The rating from which an item should have been recommended.",
+        ),
+        click.option(
+            "-k", "k", type=click.IntRange(min=1), default=10, show_default=True,
+            help="Length of the lists that are judged.",
+        ),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+def relevant_rating(trained: Trained, ratings: Ratings) -> float:
+    """Return the least rating that is at least three quarters of the way from the lowest to the highest: 4 stars of 5, of 0 and 1 the 1."""
+    lowest, highest = trained.factors.lowest, trained.factors.highest
+    # A hair less: 0.1 + 0.3 and the rating 0.4, of four bytes, differ by their rounding.
+    high = ratings.values >= lowest + (0.75 - 1e-6) * (highest - lowest)
+    return float(ratings.values[high].min(initial=highest))
 
 
 def ratings_options(command: F) -> F:

@@ -15,13 +15,18 @@ from pythiadb.cli.display import console, error_console, print_json, print_table
 from pythiadb.cli.learning import (
     KINDS,
     figures,
+    lists_options,
     named,
     ratings_options,
     read_ratings,
+    relevant_rating,
     settings_options,
     training_bar,
 )
 from pythiadb.cli.target import current_target, target_options
+from pythiadb.errors import InvalidParameter
+from pythiadb.recommend.recommending import knows
+from pythiadb.recommend.split import shortfall
 from pythiadb.recommend.training import Settings
 
 if TYPE_CHECKING:
@@ -47,6 +52,7 @@ def recommend() -> None:
     "--overfitting", is_flag=True,
     help="Show in the report, too, how the same training overfits without dropout and regularization.",
 )  # fmt: skip
+@lists_options
 @settings_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @target_options
@@ -56,6 +62,8 @@ def train(
     resume: bool,
     report: Path | None,
     overfitting: bool,
+    k: int,
+    relevant: float | None,
     as_json: bool,
     file: Path | None,
     query: str | None,
@@ -74,11 +82,15 @@ def train(
     if report and chosen.validation_share == 0:
         raise click.UsageError("A report needs ratings that are held out: --validation-share above 0.")
     ratings = read_ratings(file, query, columns, duplicates)
+    if report:
+        _check_report(ratings, chosen)
     with training_bar(chosen) as bar:
         trained = learning.train(
             ratings, chosen, folder=folder, resume=resume, on_step=bar.on_step, on_epoch=bar.on_epoch
         )
-    written = _report(report, trained, ratings, overfitting) if report else None
+    written = None
+    if report:
+        written = _report(report, trained, ratings, overfitting=overfitting, k=k, relevant=relevant)
     if as_json:
         print_json(_facts(folder, trained, ratings, written))
         return
@@ -88,7 +100,7 @@ def train(
         soft_wrap=True,
     )
     console.print(f"kept pass {best.number} of {len(trained.history)}: {figures(best)}", soft_wrap=True)
-    for path in (folder, *([written.page, written.curves] if written else [])):
+    for path in (folder, *filter(None, (written.page, written.curves, written.rankings) if written else ())):
         console.print(Text(f"wrote {path}"), soft_wrap=True)
     _notes(trained.notes)
 
@@ -96,11 +108,7 @@ def train(
 @recommend.command()
 @click.argument("folder", type=click.Path(path_type=Path))
 @ratings_options
-@click.option("-k", "k", default=10, show_default=True, help="Length of the lists that are judged.")
-@click.option(
-    "--relevant", default=4.0, show_default=True,
-    help="The rating from which an item should have been recommended.",
-)  # fmt: skip
+@lists_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @target_options
 def evaluate(
@@ -111,7 +119,7 @@ def evaluate(
     columns: Sequence[str],
     duplicates: str,
     k: int,
-    relevant: float,
+    relevant: float | None,
     as_json: bool,
 ) -> None:
     """Measure what was learned on the ratings that were held out, beside simple baselines.
@@ -120,7 +128,7 @@ def evaluate(
     """
     trained = learning.load(folder)
     ratings = read_ratings(file, query, columns, duplicates)
-    found = learning.evaluate(trained, ratings, k=k, relevant=relevant)
+    found = _evaluated(trained, ratings, k, relevant)
     if as_json:
         print_json(asdict(found))
         return
@@ -177,6 +185,8 @@ def fold_in(
 ) -> None:
     """Learn a new user of the recommender NAME from a few ratings, without training."""
     given = dict(_rating(pair) for pair in ratings)
+    if len(given) < len(ratings):
+        raise click.UsageError("An item is rated twice.")
     with current_target().connect() as connection:
         made = learning.fold_in(connection, name, user, given, regularization=regularization)
     if as_json:
@@ -217,6 +227,9 @@ def for_user(*, name: str, user: str, seen_columns: Sequence[str], as_json: bool
     names = dict(named(pair, "--seen-column", KINDS[:2]) for pair in seen_columns)
     with current_target().connect(autocommit=True) as connection:
         found = learning.for_user(connection, name, user, seen_columns=names or None, **options)
+        known = knows(connection, name, user)
+    if not known:
+        _notes([f"The recommender does not know user {user}: the list is what is liked in general."])
     if as_json:
         print_json([{**row.values, "id": row.id, "rating": row.rating} for row in found])
         return
@@ -224,15 +237,42 @@ def for_user(*, name: str, user: str, seen_columns: Sequence[str], as_json: bool
     print_table(["id", *(found[0].values if found else options["columns"]), "rating"], rows)
 
 
-def _report(folder: Path, trained: Trained, ratings: Ratings, overfitting: bool) -> Report:
+def _check_report(ratings: Ratings, settings: Settings) -> None:
+    """Raise InvalidParameter where a report would have nothing to be about: told before the training, which may take long."""
+    split = learning.split_ratings(
+        ratings, share=settings.validation_share, by=settings.split, seed=settings.seed
+    )
+    if not len(split.validation):
+        raise InvalidParameter(
+            "there can be no report: it is about ratings that are held out, and none would be",
+            detail=f"{shortfall(split, settings.validation_share)}.".capitalize(),
+            hint="Train without --report, or with ratings of users and items that have several.",
+        )
+
+
+def _report(
+    folder: Path,
+    trained: Trained,
+    ratings: Ratings,
+    *,
+    overfitting: bool,
+    k: int,
+    relevant: float | None,
+) -> Report:
     """Write the report, after a training that overfits where that is wanted."""
     other = None
     if overfitting:
         settings = learning.overfitting_settings(trained.settings, len(trained.history))
         with training_bar(settings, "overfitting, ") as bar:
             other = learning.train(ratings, settings, on_step=bar.on_step, on_epoch=bar.on_epoch)
-    found = learning.evaluate(trained, ratings)
+    found = _evaluated(trained, ratings, k, relevant)
     return learning.write_report(folder, trained, found, ratings, overfitting=other)
+
+
+def _evaluated(trained: Trained, ratings: Ratings, k: int, relevant: float | None) -> Evaluation:
+    if relevant is None:
+        relevant = relevant_rating(trained, ratings)
+    return learning.evaluate(trained, ratings, k=k, relevant=relevant)
 
 
 def _facts(folder: Path, trained: Trained, ratings: Ratings, report: Report | None) -> dict[str, Any]:

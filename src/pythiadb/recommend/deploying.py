@@ -148,7 +148,10 @@ def _as(ids: list[Any], id_type: str) -> list[Any]:
 def _id_type(ids: Sequence[Any]) -> str:
     if isinstance(ids[0], int):
         return "bigint"
-    return "uuid" if all(map(_is_uuid, ids)) else "text"
+    different = len({text.lower() for text in ids}) == len(
+        ids
+    )  # PostgreSQL does not tell letters of UUIDs apart
+    return "uuid" if different and all(map(_is_uuid, ids)) else "text"
 
 
 def _is_uuid(text: str) -> bool:

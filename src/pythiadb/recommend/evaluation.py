@@ -81,7 +81,8 @@ def evaluate(
     split = split or _split_again(ratings, trained)
     if not len(split.validation):
         raise InvalidParameter(
-            "no ratings were held out", hint="Train with a validation_share above 0, or give a split."
+            "no ratings were held out",
+            hint="Train with a larger validation_share, or give a split; every user and item keeps one rating.",
         )
     judged = bool((ratings.values[split.validation] >= relevant).any())
 

@@ -60,9 +60,11 @@ def fold_in(
     `regularization`, λ is that of the training. Items that the recommender does not know are left out.
 
     Raise InvalidParameter for a user of the training, for a rating that is no number or outside the range of the training ratings,
-    and when no item is known; psycopg.errors.UndefinedObject when there is no such model, InsufficientPrivilege for roles that may not
+    and when no item is known or one is rated twice; psycopg.errors.UndefinedObject when there is no such model, InsufficientPrivilege for roles that may not
     write the table.
     """
+    if user_id is None:
+        raise InvalidParameter("the id of a user cannot be None")
     if regularization is not None and not 0 <= regularization < math.inf:
         raise InvalidParameter(f"regularization must be 0 or more, not {regularization}")
     with connection.transaction():
@@ -110,6 +112,12 @@ def solve(
 def _check(ratings: Mapping[Any, float], scale: Scale) -> None:
     if not ratings:
         raise InvalidParameter("a user cannot be folded in without ratings")
+    texts = [str(item) for item in ratings]
+    if len(set(texts)) < len(texts):
+        twice = next(text for text in texts if texts.count(text) > 1)
+        raise InvalidParameter(
+            f"item {twice} is rated twice", detail="Ids are compared as text: 1 and '1' are one item."
+        )
     for item, value in ratings.items():
         if not _between(value, scale.lowest, scale.highest):
             raise InvalidParameter(

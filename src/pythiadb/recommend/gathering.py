@@ -18,6 +18,7 @@ from pythiadb.recommend.ratings import Ratings
 from pythiadb.recommend.table import Table
 
 _INTEGER = r"^(0|-?[1-9][0-9]{0,18})$"
+_UUID = "^" + "-".join(f"[0-9a-fA-F]{{{digits}}}" for digits in (8, 4, 4, 4, 12)) + "$"
 _UUID_BYTES = pa.binary(16)
 _A_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 _T = TypeVar("_T", np.float32, np.int64)
@@ -70,11 +71,8 @@ class _Block:
         column = self._complete(name)
         is_encoded = pa.types.is_dictionary(column.type)
         encoded = column if is_encoded else self._plain_ids(name, column).dictionary_encode()
-        if (
-            encoded.type.value_type == pa.string()
-            and (empty := pc.index(encoded.dictionary, "").as_py()) >= 0
-        ):
-            raise self._missing(name, pc.index(encoded.indices, empty).as_py())
+        if encoded.type.value_type == pa.string():
+            self._check_texts(name, encoded)
         return encoded
 
     def numbers(self, name: str) -> NDArray[np.float32]:
@@ -108,6 +106,17 @@ class _Block:
         if column.null_count:
             raise self._missing(name, pc.index(column.is_null(), True).as_py())
         return column
+
+    def _check_texts(self, name: str, ids: pa.DictionaryArray) -> None:
+        """Raise for an id that is empty, or has a zero byte, which no text in PostgreSQL can have."""
+        if (empty := pc.index(ids.dictionary, "").as_py()) >= 0:
+            raise self._missing(name, pc.index(ids.indices, empty).as_py())
+        if (zero := pc.index(pc.match_substring(ids.dictionary, "\0"), True).as_py()) >= 0:
+            row = pc.index(ids.indices, zero).as_py()
+            raise InvalidRatings(
+                f"column {name} has an id with a zero byte in {self._place(row)}",
+                detail="A text in the database cannot hold it.",
+            )
 
     def _plain_ids(self, name: str, column: pa.Array) -> pa.Array:
         if _is_text(column.type):
@@ -175,9 +184,12 @@ def _positions(blocks: list[pa.DictionaryArray], as_text: bool) -> tuple[NDArray
     ids = _as_integers(encoded.chunk(0).dictionary) if as_text else encoded.chunk(0).dictionary
     if ids.type == _UUID_BYTES:
         ids = pa.array([str(UUID(bytes=value)) for value in ids.to_pylist()], pa.string())
+    written = _one_way(ids).dictionary_encode()
+    ids = written.dictionary
     order = pc.sort_indices(ids)
     ranks = np.empty(len(ids), np.int32)
     ranks[order] = np.arange(len(ids), dtype=np.int32)
+    ranks = ranks[np.asarray(written.indices)]
     positions = np.empty(len(encoded), np.int32)
     start = 0
     for block in encoded.chunks:
@@ -185,6 +197,12 @@ def _positions(blocks: list[pa.DictionaryArray], as_text: bool) -> tuple[NDArray
         np.take(ranks, np.asarray(block.indices), out=positions[start:stop])
         start = stop
     return positions, ids.take(order)
+
+
+def _one_way(ids: pa.Array) -> pa.Array:
+    """Return ids with UUIDs, where all are, in lower-case letters: written in two ways they are the same."""
+    is_uuids = ids.type == pa.string() and pc.all(pc.match_substring_regex(ids, _UUID)).as_py()
+    return pc.utf8_lower(ids) if is_uuids else ids
 
 
 def _as_integers(ids: pa.Array) -> pa.Array:

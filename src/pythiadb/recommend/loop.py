@@ -5,7 +5,8 @@ What is minimised is the mean over the training ratings of
     (rating - prediction)²
 
 and of lambda times the mean of each table's squared rows, in which a row with n ratings has the weight √n; for the two tables of biases
-of 0.3 lambda. Weights between n (each rating brings the penalty of its rows) and 1 (each row has one) err less than both on MovieLens;
+of 0.3 lambda. Ratings are in a unit of their own, in which they spread as MovieLens' do, whatever their scale: loop_examples.py. What is told
+of errors is in the ratings' units. Weights between n (each rating brings the penalty of its rows) and 1 (each row has one) err less than both on MovieLens;
 Salakhutdinov and Srebro, "Collaborative filtering in a non-uniform world", 2010, tell why.
 
 Every pass draws its random numbers from the seed and its own number, so that one that goes on from a checkpoint is the one that would
@@ -16,14 +17,13 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
@@ -31,6 +31,7 @@ from pythiadb.errors import InvalidParameter
 from pythiadb.recommend import checkpoints
 from pythiadb.recommend.devices import chosen_device, limited_threads
 from pythiadb.recommend.factors import Factors
+from pythiadb.recommend.loop_examples import Examples, Unit
 from pythiadb.recommend.network import Network, factors
 from pythiadb.recommend.ratings import Ratings
 from pythiadb.recommend.split import Split
@@ -41,6 +42,7 @@ OnEpoch = Callable[[Epoch], None]
 
 _STEPS_A_PASS = 64  # batches that a pass is cut into when their size is not given
 _BATCH_ROWS = (256, 131_072)  # the least and the most of it
+_ALONE = 16_384  # rows of a batch under which one thread is quicker: several wait for each other longer than they compute
 _FALL = 0.3  # what the learning rate is multiplied with on a plateau
 _LEAST_RATE = 0.005  # share of the first learning rate under which nothing is learned any more
 _PLATEAU = 1e-3  # share by which a pass has to lower the error so that there is none
@@ -70,7 +72,7 @@ def run(
     on_epoch: OnEpoch | None,
 ) -> Outcome:
     """Train until the error on the validation ratings no longer falls; see training.train(). `fingerprint` is that of the ratings."""
-    with limited_threads(settings.threads):
+    with limited_threads(_threads(settings, len(split.train))):
         loop = _Loop(ratings, split, settings)
         if folder and resume and (found := checkpoints.read(folder)):
             checkpoints.check_continues(found[0], asdict(settings), fingerprint)
@@ -84,46 +86,22 @@ def run(
         return loop.outcome()
 
 
-@dataclass(frozen=True, slots=True)
-class _Examples:
-    """Ratings on the device: positions of users and items [n] int32, values [n] float32."""
-
-    users: Tensor
-    items: Tensor
-    values: Tensor
-
-    @classmethod
-    def of(cls, ratings: Ratings, positions: NDArray[np.int64], device: torch.device) -> _Examples:
-        arrays = (ratings.users, ratings.items, ratings.values)
-        return cls(*(torch.from_numpy(array[positions]).to(device) for array in arrays))
-
-    def take(self, chosen: Tensor) -> _Examples:
-        return _Examples(self.users[chosen], self.items[chosen], self.values[chosen])
-
-    def blocks(self, rows: int) -> Iterator[_Examples]:
-        for start in range(0, len(self), rows):
-            part = slice(start, start + rows)
-            yield _Examples(self.users[part], self.items[part], self.values[part])
-
-    def __len__(self) -> int:
-        return len(self.values)
-
-
 class _Loop:
     """A training between two passes."""
 
     def __init__(self, ratings: Ratings, split: Split, settings: Settings) -> None:
         self.settings = settings
         self.device = chosen_device(settings.device)
-        self.training = _Examples.of(ratings, split.train, self.device)
-        self.validation = _Examples.of(ratings, split.validation, self.device)
+        self.training = Examples.of(ratings, split.train, self.device)
+        self.validation = Examples.of(ratings, split.validation, self.device)
+        self.unit = Unit.of(self.training.values)
+        for examples in (self.training, self.validation):
+            examples.measure(self.unit)
         self.measured = self._measured()
-        self.range = float(self.training.values.min()), float(self.training.values.max())
         self.network = Network(
             len(ratings.user_ids),
             len(ratings.item_ids),
             settings.dimensions,
-            mean=float(self.training.values.mean(dtype=torch.float64)),
             dropout=settings.dropout,
         )
         self.network.begin(self._generator(0, torch.device("cpu")))
@@ -149,9 +127,7 @@ class _Loop:
         return learned or done >= self.settings.max_epochs or done - self.best_epoch >= self.settings.patience
 
     def outcome(self) -> Outcome:
-        lowest, highest = self.range
-        learned = factors(self.best, mean=self.network.mean, lowest=lowest, highest=highest)
-        return Outcome(learned, tuple(self.history), self.best_epoch)
+        return Outcome(factors(self.best, self.unit), tuple(self.history), self.best_epoch)
 
     def run_epoch(self, on_step: OnStep | None) -> Epoch:
         """Run one pass, measure, lower the learning rate where that is due, keep the weights when they are the best."""
@@ -186,6 +162,7 @@ class _Loop:
             "settings": asdict(self.settings),
             "history": [asdict(epoch) for epoch in self.history],
             "steps": float(steps),
+            "unit": asdict(self.unit),
         }
 
     def tensors(self) -> dict[str, Tensor]:
@@ -199,7 +176,12 @@ class _Loop:
         return found
 
     def restore(self, facts: dict[str, Any], tensors: dict[str, Tensor]) -> None:
-        """Go back to where a checkpoint was written."""
+        """Go back to where a checkpoint was written. Raises InvalidParameter for one whose weights are in another unit."""
+        if "unit" not in facts:
+            raise InvalidParameter(
+                "the checkpoint is of an earlier version, which trained otherwise",
+                hint="Train without resuming.",
+            )
         for values in facts["history"]:
             self._append(Epoch.from_json(values))
         self.best = {name: tensors[f"best.{name}"] for name in self.best}
@@ -219,22 +201,22 @@ class _Loop:
         self.plateau.step(epoch.validation_rmse if len(self.validation) else epoch.train_loss)
 
     def _pass(self, number: int, on_step: OnStep | None) -> float:
-        """Take a step for each batch of all training ratings, in a new order; return the mean loss."""
+        """Take a step for each batch of all training ratings, in a new order; return the mean loss, in the ratings' units."""
         self.network.train()
         generator = self._generator(number, self.device)
         order = torch.randperm(len(self.training), generator=generator, device=self.device)
         total = torch.zeros((), dtype=torch.float64, device=self.device)
         done, told = 0, time.perf_counter()
         # Parts of like length: a short last one would have a large say.
-        for batch in order.tensor_split(math.ceil(len(order) / self._batch_rows())):
+        for batch in order.tensor_split(math.ceil(len(order) / _batch_rows(self.settings, len(order)))):
             total += self._step(self.training.take(batch), generator) * len(batch)
             done += len(batch)
             if on_step and time.perf_counter() - told > _TELL_SECONDS:
-                on_step(Step(number, done / len(order), self._finite(total, number) / done))
+                on_step(Step(number, done / len(order), self._loss(total, number) / done))
                 told = time.perf_counter()
-        return self._finite(total, number) / done
+        return self._loss(total, number) / done
 
-    def _step(self, batch: _Examples, generator: torch.Generator) -> Tensor:
+    def _step(self, batch: Examples, generator: torch.Generator) -> Tensor:
         self.optimizer.zero_grad()
         predicted = self.network(batch.users, batch.items, generator)
         loss: Tensor = (predicted - batch.values).square().mean()
@@ -246,18 +228,22 @@ class _Loop:
         return loss.detach()
 
     @torch.no_grad()
-    def _errors(self, examples: _Examples) -> tuple[float, float]:
-        """Return the mean squared error before clipping, and the root of it after clipping; NaN where there are no ratings."""
+    def _errors(self, examples: Examples) -> tuple[float, float]:
+        """Return the mean squared error before clipping, and the root of it after clipping; NaN where there are no ratings.
+
+        Both are in the ratings' own units.
+        """
         self.network.eval()
         raw = torch.zeros((), dtype=torch.float64, device=self.device)
         clipped = torch.zeros_like(raw)
         for block in examples.blocks(_BLOCK):
             predicted = self.network(block.users, block.items)
             raw += (predicted - block.values).square().sum(dtype=torch.float64)
-            clipped += (predicted.clamp_(*self.range) - block.values).square().sum(dtype=torch.float64)
+            clipped += (predicted.clamp_(*self.unit.range) - block.values).square().sum(dtype=torch.float64)
         if not len(examples):
             return math.nan, math.nan
-        return float(raw) / len(examples), math.sqrt(float(clipped) / len(examples))
+        size = self.unit.size
+        return size**2 * float(raw) / len(examples), size * math.sqrt(float(clipped) / len(examples))
 
     def _penalties(self) -> list[tuple[Tensor, Tensor]]:
         """Return each table with the factors [rows, 1] that make the penalty's gradient of its rows."""
@@ -272,23 +258,20 @@ class _Loop:
             found += [(vectors.weight, weights[:, None]), (bias.weight, BIAS_PENALTY * weights[:, None])]
         return found
 
-    def _measured(self) -> _Examples:
+    def _measured(self) -> Examples:
         count = len(self.training)
         if count <= _MEASURED:
             return self.training
         chosen = torch.randint(count, (_MEASURED,), generator=self._generator(0, torch.device("cpu")))
         return self.training.take(chosen.to(self.device))
 
-    def _batch_rows(self) -> int:
-        least, most = _BATCH_ROWS
-        return self.settings.batch_rows or min(most, max(least, len(self.training) // _STEPS_A_PASS))
-
     def _generator(self, number: int, device: torch.device) -> torch.Generator:
         seed = np.random.SeedSequence((self.settings.seed, number)).generate_state(1, np.uint64)
         return torch.Generator(device).manual_seed(int(seed[0]) >> 1)
 
-    def _finite(self, total: Tensor, number: int) -> float:
-        value = float(total)
+    def _loss(self, total: Tensor, number: int) -> float:
+        """Return a loss in the ratings' own units. Raises InvalidParameter when it is no number."""
+        value = self.unit.size**2 * float(total)
         if not math.isfinite(value):
             raise self._diverged(number)
         return value
@@ -298,3 +281,16 @@ class _Loop:
             f"the training diverged: in pass {number} the loss is not a number any more",
             hint=f"Lower the learning rate, now {self.settings.learning_rate:g}.",
         )
+
+
+def _batch_rows(settings: Settings, count: int) -> int:
+    """Return how many of `count` training ratings a step takes."""
+    least, most = _BATCH_ROWS
+    return settings.batch_rows or min(most, max(least, count // _STEPS_A_PASS))
+
+
+def _threads(settings: Settings, count: int) -> int | None:
+    """Return how many threads to compute with; None: all that PyTorch has."""
+    if settings.threads is None and _batch_rows(settings, count) < _ALONE:
+        return 1
+    return settings.threads

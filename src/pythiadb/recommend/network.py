@@ -4,23 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from pythiadb.recommend.factors import Factors
+from pythiadb.recommend.loop_examples import Unit
 
 _SPREAD = 0.1  # standard deviation of the first vectors; biases begin at 0
 
 
 class Network(nn.Module):
-    """rating = mean + bias of the user + bias of the item + dot product of their vectors.
+    """rating = bias of the user + bias of the item + dot product of their vectors, less the mean and in a unit as loop_examples.py has them.
 
     While it is trained, each component of a rating's two vectors is left out with the probability `dropout`.
     """
 
-    def __init__(self, users: int, items: int, dimensions: int, *, mean: float, dropout: float) -> None:
+    def __init__(self, users: int, items: int, dimensions: int, *, dropout: float) -> None:
         super().__init__()
-        self.mean = mean
         self.kept = (1 - dropout) ** 2
         self.user_vectors = _table(users, dimensions)
         self.item_vectors = _table(items, dimensions)
@@ -46,7 +47,7 @@ class Network(nn.Module):
         else:
             dots = products.sum(1)
         biases = self.user_bias(users) + self.item_bias(items)
-        ratings: Tensor = dots + biases.squeeze(1) + self.mean
+        ratings: Tensor = dots + biases.squeeze(1)
         return ratings
 
     def tables(self) -> Iterator[tuple[str, Tensor]]:
@@ -64,14 +65,14 @@ def _table(rows: int, width: int) -> nn.Embedding:
     return nn.Embedding(rows, width, _weight=torch.empty(rows, width))
 
 
-def factors(tables: dict[str, Tensor], *, mean: float, lowest: float, highest: float) -> Factors:
-    """Return copied tables as arrays."""
+def factors(tables: dict[str, Tensor], unit: Unit) -> Factors:
+    """Return copied tables as arrays, in the ratings' own units: the size of the unit goes into the users' vectors."""
     return Factors(
-        mean=mean,
-        lowest=lowest,
-        highest=highest,
-        user_bias=tables["user_bias"].squeeze(1).numpy(),
-        item_bias=tables["item_bias"].squeeze(1).numpy(),
-        user_vectors=tables["user_vectors"].numpy(),
+        mean=unit.mean,
+        lowest=unit.lowest,
+        highest=unit.highest,
+        user_bias=tables["user_bias"].squeeze(1).numpy() * np.float32(unit.size),
+        item_bias=tables["item_bias"].squeeze(1).numpy() * np.float32(unit.size),
+        user_vectors=tables["user_vectors"].numpy() * np.float32(unit.size),
         item_vectors=tables["item_vectors"].numpy(),
     )

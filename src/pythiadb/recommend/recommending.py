@@ -74,8 +74,9 @@ def for_user(
         seen_columns: its columns, as in {"user": "who", "item": "what"}; found by their usual names (see read_ratings()) without it.
         exclude: ids of more items to leave out.
 
-    Raise InvalidParameter for arguments that do not go together and columns that are not there; PostgreSQL's errors for the rest.
+    Raise InvalidParameter for arguments that do not go together, an id that is None, and columns that are not there; PostgreSQL's errors for the rest.
     """
+    _check_ids(user_id, exclude, columns)
     if count < 1:
         raise InvalidParameter(f"count must be at least 1, not {count}")
     if table is None and (where or columns or key):
@@ -98,6 +99,24 @@ def for_user(
     rows = store.query(_query(store, item, chosen, conditions), {**binds, **(params or {})})
     titles = [column.name for column in chosen]
     return [Recommendation(row[0], row[1], dict(zip(titles, row[2:], strict=True))) for row in rows]
+
+
+def knows(connection: Connection, name: str, user_id: Any) -> bool:
+    """Tell whether recommender `name` has learned a user or folded him in; for_user() gives all others the same list."""
+    store = RecommenderStore.find(connection, name)
+    found = store.query(
+        f"SELECT 1 FROM {store.name('users')} WHERE id = :recommend_user", {"recommend_user": str(user_id)}
+    )
+    return bool(found)
+
+
+def _check_ids(user_id: Any, exclude: Collection[Any], columns: Sequence[str]) -> None:
+    """Raise for what would be taken as ids or names, though it is none: no value, and the letters of one text."""
+    if user_id is None:
+        raise InvalidParameter("a user's id cannot be None")
+    for name, given in (("exclude", exclude), ("columns", columns)):
+        if isinstance(given, (str, bytes)):
+            raise InvalidParameter(f"{name} is a list, not the text {given!r}", hint=f"Give [{given!r}].")
 
 
 def _query(

@@ -128,8 +128,8 @@ def html_page(
         f"{evaluation.held_out:,} held out"
     )
     stopped = (
-        f"Mean squared error of each pass. The weights of pass {best.number} were kept (RMSE {best.validation_rmse:.4f} on held-out "
-        "ratings). In training, components of the vectors are left out, so that its loss can be above that of the held-out ratings."
+        f"Mean squared error of each pass. The dotted line marks pass {best.number}, the weights of which were kept (RMSE "
+        f"{best.validation_rmse:.4f} on held-out ratings). In training, components of the vectors are left out, so that its loss can be above that of the held-out ratings."
     )
     parts = [
         f"<h1>{escape(title)}</h1>",
@@ -144,7 +144,7 @@ def html_page(
         "<h2>Settings</h2>",
         _table(["setting", "value"], [[name, _setting(value)] for name, value in asdict(trained.settings).items()]),
         "<h2>Notes</h2>",
-        _list([*ratings.notes, *evaluation.notes]),
+        _list(list(dict.fromkeys([*ratings.notes, *trained.notes, *evaluation.notes]))),
     ]  # fmt: skip
     return (
         f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -155,12 +155,14 @@ def html_page(
 
 def _draw_curves(axis: Axes, name: str, run: Trained) -> None:
     numbers = [epoch.number for epoch in run.history]
-    axis.plot(numbers, [epoch.train_loss for epoch in run.history], color=_TRAINING, label="training")
-    axis.plot(
-        numbers, [epoch.validation_loss for epoch in run.history], "--", color=_HELD_OUT, label="held out"
+    dots: dict[str, Any] = {"marker": "o", "markersize": 3}  # of a single pass there is no line
+    train, held_out = (
+        [getattr(e, f"{which}_loss") for e in run.history] for which in ("train", "validation")
     )
+    axis.plot(numbers, train, color=_TRAINING, label="training", **dots)
+    axis.plot(numbers, held_out, "--", color=_HELD_OUT, label="held out", **dots)
     best = run.history[run.best_epoch - 1]
-    axis.axvline(best.number, color=_MARK, linewidth=0.8, linestyle=":")
+    axis.axvline(best.number, color=_MARK, linewidth=0.8, linestyle=":", label="pass that was kept")
     last = run.history[-1]
     axis.set_title(
         f"{name}\nRMSE held out: best {best.validation_rmse:.3f}, last {last.validation_rmse:.3f}",
@@ -168,7 +170,7 @@ def _draw_curves(axis: Axes, name: str, run: Trained) -> None:
         loc="left",
     )
     axis.set_xlabel("pass over the ratings")
-    axis.xaxis.get_major_locator().set_params(integer=True)  # type: ignore[call-arg]
+    axis.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)  # type: ignore[call-arg]
     _plain(axis)
 
 

@@ -43,10 +43,12 @@ def open_table(source: str | PathLike[str] | Any, connection: psycopg.Connection
 
 
 def _open_file(path: Path) -> Table:
-    if not os.path.isfile(path):  # noqa: PTH113 - Path's own raises for what is too long for a name, like a query
+    if os.path.isdir(path):  # noqa: PTH112 - Path's own raises for what is too long for a name, like a query
+        raise InvalidParameter(f'"{path}" is a directory', hint="Name the file with the ratings in it.")
+    if not os.path.isfile(path):  # noqa: PTH113
         raise UndefinedFile(
             f'file "{path}" does not exist',
-            hint="A query needs query_connection beside it: read_ratings(query, query_connection=…).",
+            hint="A query needs query_connection beside it: read_ratings(query, query_connection=…); on the command line, --query.",
         )
     *_, before, last = ["", "", *(suffix.lower() for suffix in path.suffixes)]
     kind = before if last in _COMPRESSED else last

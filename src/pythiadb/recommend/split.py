@@ -47,9 +47,19 @@ def split_ratings(
     free = np.ones(len(ratings), bool)
     free[_first(ratings.users, order)] = False
     free[_first(ratings.items, order)] = False
-    wanted = round(share * len(ratings))
-    validation = order[free[order]][::-1][:wanted]
+    validation = order[free[order]][::-1][: _wanted(share, len(ratings))]
     return _split(validation, len(ratings))
+
+
+def shortfall(split: Split, share: float) -> str | None:
+    """Say why split_ratings() held out fewer ratings than a share asks for, or none; None where it did as it was asked."""
+    held_out = len(split.validation)
+    wanted = _wanted(share, held_out + len(split.train))
+    if share == 0 or 0 < wanted == held_out:
+        return None
+    if not wanted:
+        return f"held out no ratings: a share of {share:g} of {len(split.train):,} is less than one"
+    return f"held out {held_out:,} of the {wanted:,} ratings wanted: every user and item keeps a rating"
 
 
 def folds(ratings: Ratings, count: int = 5, *, seed: int = 0) -> Iterator[Split]:
@@ -72,6 +82,11 @@ def fingerprint(ratings: Ratings, split: Split) -> str:
         digest.update(np.ascontiguousarray(array).data)
         digest.update(b"|")
     return digest.hexdigest()
+
+
+def _wanted(share: float, count: int) -> int:
+    """Return how many of `count` ratings a share is."""
+    return round(share * count)
 
 
 def _shuffled(count: int, seed: int) -> NDArray[Any]:

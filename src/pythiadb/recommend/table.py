@@ -37,9 +37,14 @@ class Table(ABC):
 
 @contextmanager
 def readable(problem: str) -> Iterator[None]:
-    """Stand around what pyarrow reads; raise InvalidRatings that begins with `problem` where it cannot."""
+    """Stand around what pyarrow reads; raise InvalidRatings that begins with `problem` where it cannot.
+
+    What a data frame's own library raises, as for columns of one name, is a ValueError.
+    """
     try:
         yield
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:
         said = " ".join(str(error).split()).rstrip(".")
-        raise InvalidRatings(problem, detail=f"{said}.") from error
+        same = said.startswith("Duplicate column names")
+        hint = "Give each column a name of its own." if same else None
+        raise InvalidRatings(problem, detail=f"{said}.", hint=hint) from error

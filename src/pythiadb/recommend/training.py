@@ -15,7 +15,7 @@ from pythiadb.errors import InvalidParameter
 from pythiadb.recommend.extra import train_extra
 from pythiadb.recommend.factors import Factors
 from pythiadb.recommend.ratings import Ratings, read_ratings
-from pythiadb.recommend.split import Split, fingerprint, split_ratings
+from pythiadb.recommend.split import Split, fingerprint, shortfall, split_ratings
 from pythiadb.vectors.dense import MAX_DIMENSIONS
 
 if TYPE_CHECKING:
@@ -33,14 +33,15 @@ class Settings:
     dropout           share of a vector's components that is left out, anew for each rating
     learning_rate     of Adam; a third of it each time the error on the validation ratings no longer falls
     falling_rate      whether it does so; without, the learning rate stays
-    regularization    how strongly weights are drawn to 0: lambda in what pythiadb.recommend.loop minimises
+    regularization    how strongly weights are drawn to 0: lambda in what pythiadb.recommend.loop minimises. Like the learning rate it does
+                      not depend on the scale of the ratings
     batch_rows        ratings a step; None: by their number
     max_epochs        passes over the ratings at most; training also ends when the learning rate has fallen below 0.5 % of the first
     patience          passes without a better error on the validation ratings after which training ends
     validation_share  share of the ratings that is held back; 0: none, then all passes are run and the last weights count
     split             "random", or "time": the latest ratings are held back
     seed              the same seed, ratings and machine give the same weights
-    threads           processors; None: as PyTorch finds it right
+    threads           processors; None: one for batches of fewer than 16,384 ratings, else all. They give the same weights
     device            "cpu", "cuda", or "auto": a GPU where there is one
     """
 
@@ -149,7 +150,8 @@ def train(
 ) -> Trained:
     """Learn vectors and biases of users and items from ratings (or what read_ratings() takes) by matrix factorization.
 
-    `split` says which ratings are held back, instead of `settings`. With a `folder`, each pass leaves a checkpoint there and the
+    `split` says which ratings are held back, instead of `settings`; without it, the notes say where fewer are than `settings` ask for.
+    The scale of the ratings does not matter: those of 0 to 1 give the same lists as the same ones of 1 to 5. With a `folder`, each pass leaves a checkpoint there and the
     end the result, as storing.load() reads it; `resume` goes on from the checkpoint, if there is one, to what a training without
     a break would have given. `on_step` is told about ten times a second where the training is, `on_epoch` each pass.
 
@@ -163,9 +165,10 @@ def train(
         ratings = read_ratings(ratings)
     with train_extra("training"):
         from pythiadb.recommend import loop
-    split = split or split_ratings(
-        ratings, share=settings.validation_share, by=settings.split, seed=settings.seed
-    )
+    notes = ratings.notes
+    if split is None:
+        split = split_ratings(ratings, share=settings.validation_share, by=settings.split, seed=settings.seed)
+        notes += _about_split(split, settings)
     if not len(split.train):
         raise InvalidParameter("there are no ratings to train on")
     place = None if folder is None else Path(folder)
@@ -181,10 +184,18 @@ def train(
         settings=settings,
         history=outcome.history,
         best_epoch=outcome.best_epoch,
-        notes=ratings.notes,
+        notes=notes,
         user_weight=len(split.train) / float(np.sqrt(np.bincount(ratings.users[split.train])).sum()),
         fingerprint=hashed,
     )
     if place is not None:
         storing.save(trained, place)
     return trained
+
+
+def _about_split(split: Split, settings: Settings) -> tuple[str, ...]:
+    """Return a note where fewer ratings are held out than the settings ask for."""
+    reason = shortfall(split, settings.validation_share)
+    if reason is None:
+        return ()
+    return (reason if len(split.validation) else f"{reason}; no early stopping, the last pass counts",)

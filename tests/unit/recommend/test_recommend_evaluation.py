@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -13,15 +14,17 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from low_rank import NOISE, low_rank
+from matplotlib.figure import Figure
 from PIL import Image
 
 from pythiadb.errors import InvalidParameter
+from pythiadb.recommend import report as report_module
 from pythiadb.recommend.evaluation import Evaluation, evaluate, overfitting_settings
 from pythiadb.recommend.metrics import mae, ranking, rmse
 from pythiadb.recommend.ratings import Ratings
 from pythiadb.recommend.report import curves_png, ranking_png, write_report
 from pythiadb.recommend.split import split_ratings
-from pythiadb.recommend.training import Settings, Trained, train
+from pythiadb.recommend.training import Epoch, Settings, Trained, train
 
 SETTINGS = Settings(dimensions=16, max_epochs=25, seed=3, threads=1)
 
@@ -191,6 +194,32 @@ def test_the_report_is_whole_in_one_file(
     pictures = [base64.b64decode(src.removeprefix("data:image/png;base64,")) for src in page.references]
     assert pictures == [report.rankings.read_bytes(), report.curves.read_bytes()]
     assert not re.search(r"https?://", text)
+
+
+def _pixels(png: bytes, colour: str) -> int:
+    """Count what has a colour, as #rrggbb."""
+    with Image.open(io.BytesIO(png)) as image:
+        counted = image.convert("RGB").getcolors(1 << 20)
+    wanted = tuple(bytes.fromhex(colour.removeprefix("#")))
+    return sum(count for count, found in counted or () if found == wanted)
+
+
+def test_a_single_pass_is_seen_too(trained: Trained) -> None:
+    """A line of one point has no length: dots are drawn, and the pass has its number below."""
+    alone = replace(trained, history=trained.history[:1], best_epoch=1)
+    png = curves_png(alone)
+    for colour in (report_module._TRAINING, report_module._HELD_OUT):
+        in_legend = _pixels(curves_png(replace(alone, history=_beyond(alone.history))), colour)
+        assert _pixels(png, colour) > in_legend
+    axis = Figure().subplots()
+    report_module._draw_curves(axis, "one pass", alone)
+    low, high = axis.get_xlim()
+    assert [tick for tick in axis.get_xticks() if low <= tick <= high] == [1]
+
+
+def _beyond(history: tuple[Epoch, ...]) -> tuple[Epoch, ...]:
+    """The passes with losses that cannot be drawn, so that only the legend is."""
+    return tuple(replace(epoch, train_loss=math.nan, validation_loss=math.nan) for epoch in history)
 
 
 def test_pictures_are_pictures(trained: Trained, overfitting: Trained, evaluation: Evaluation) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -61,9 +62,11 @@ def test_without_regularization_the_smallest_of_the_best_is_taken() -> None:
     np.testing.assert_allclose([*vector, bias], [1, 0, 1], atol=1e-6)
 
 
-def test_a_trained_user_is_found_again() -> None:
-    """From his training ratings and the items' vectors comes about what training made of him."""
+@pytest.mark.parametrize("scale", [1.0, 0.1, 20.0])
+def test_a_trained_user_is_found_again(scale: float) -> None:
+    """From his training ratings and the items' vectors comes about what training made of him, whatever the ratings' scale."""
     ratings = low_rank()
+    ratings = replace(ratings, values=ratings.values * np.float32(scale))
     trained = train(ratings, Settings(dimensions=4, validation_share=0, max_epochs=25, threads=1))
     learned = trained.factors
     folded = np.array([fold(trained, ratings, user) for user in range(50)])

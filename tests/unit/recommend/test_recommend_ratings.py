@@ -134,6 +134,45 @@ def test_strings_of_every_type(kind: pa.DataType) -> None:
     assert (ratings.user_ids.to_pylist(), ratings.users.tolist(), ratings.times) == (["a", "b"], [1, 0], None)
 
 
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
+def test_marks_and_ends_of_lines_of_other_systems(tmp_path: Path, mark: bytes, end: bytes) -> None:
+    path = tmp_path / "r.csv"
+    lines = (b",".join(name.encode() for name in NAMES), b"zo\xc3\xab,2,3.5,4", b"", b"ann,5,1,7")
+    path.write_bytes(mark + end.join(lines) + end)
+    assert rows(read_ratings(path)) == [("zo\u00eb", 2, 3.5, 4), ("ann", 5, 1.0, 7)]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be"])
+def test_other_encodings_are_named(tmp_path: Path, encoding: str) -> None:
+    text = "user,item,rating\n1,2,3\n" if encoding == "utf-16" else "\ufeffuser,item,rating\n1,2,3\n"
+    (tmp_path / "r.csv").write_bytes(text.encode(encoding))
+    with pytest.raises(InvalidRatings, match='"r.csv" is in UTF-16\nHINT:  Save it in UTF-8'):
+        read_ratings(tmp_path / "r.csv")
+
+
+def test_hints_say_how_a_file_with_other_separators_is_read(tmp_path: Path) -> None:
+    for name, separator, hint in (("r.csv", ";", 'sep=";"'), ("r.csv", "\t", ".tsv"), ("r.tsv", ",", ".csv")):
+        write_text(tmp_path / name, [(1, 2, 3.0, 4)], delimiter=separator)
+        with pytest.raises(InvalidRatings, match="between its values") as caught:
+            read_ratings(tmp_path / name)
+        assert hint in (caught.value.hint or "")
+
+
+def test_uuids_in_other_letters_are_the_same(tmp_path: Path) -> None:
+    """As they are for PostgreSQL; in other texts letters count."""
+    one, other = "0000000a-0000-0000-0000-00000000000b", "0000000a-0000-0000-0000-00000000000c"
+    users = [other.upper(), one, one.upper()]
+    given: list[Row] = [(user, f"f{place}", 3.0, 1) for place, user in enumerate(users)]
+    for source in (table(given), write_text(tmp_path / "r.csv", given)):
+        ratings = read_ratings(source)
+        assert (ratings.user_ids.to_pylist(), ratings.users.tolist()) == ([one, other], [1, 0, 0])
+    texts = read_ratings(table([*given, ("ann", "f", 1.0, 1)]))
+    assert texts.user_ids.to_pylist() == sorted([*users, "ann"])
+    again = read_ratings(table([(one, "f", 1.0, 1), (one.upper(), "f", 2.0, 2)]))
+    assert (again.values.tolist(), again.notes[0]) == ([2.0], "duplicates: 1, the last rating counts")
+
+
 def test_uuids_are_strings() -> None:
     ids = [UUID(int=7 << 100), UUID(int=3)]
     column = pa.array([one.bytes for one in ids], pa.uuid())
@@ -234,6 +273,13 @@ def test_columns_are_found_by_their_names(header: str, columns: dict[str, str | 
         ("user,item,rating,time\n1,2,3,9\n1,3,4,\n", 'column time has no value in line 3 of "r.csv"'),
         ("user,item,rating\n1,2,3\n1,\udce4,4\n", 'column item cannot be read in line 3 of "r.csv"'),
         ("user,item,rating,\udce4\n1,2,3,4\n", '"r.csv" cannot be read'),
+        ("user,item,rating\r1,2,3\r\r1,3,good\r", 'column rating has "good" in line 4 of "r.csv"'),
+        (
+            "user,item,rating\n1,2,3\n1,a\0b,3\n",
+            'column item has an id with a zero byte in line 3 of "r.csv"',
+        ),
+        ("user;item;rating\n1;2;3,5\n", '"r.csv" has semicolons between its values, not commas'),
+        ("\r\nuser\titem\trating\r\n1\t2\t3\r\n", '"r.csv" has tabs between its values, not commas'),
     ],
 )
 def test_bad_text_is_refused_with_its_line(tmp_path: Path, text: str, message: str) -> None:
@@ -265,6 +311,7 @@ def test_bad_text_is_refused_with_its_line(tmp_path: Path, text: str, message: s
         ({"time": ["today", "now"]}, "column time of the table is of type string"),
         ({"time": [1.0, 1e30]}, "column time of the table has a value that is no integer of 64 bits"),
         ({"time": [1, None]}, "column time has no value in row 2 of the table"),
+        ({"item": ["a", "b\0"]}, "column item has an id with a zero byte in row 2 of the table"),
     ],
 )
 def test_bad_columns_are_refused(columns: dict[str, Any], message: str) -> None:
@@ -323,10 +370,21 @@ def test_pandas_says_missing_as_nan() -> None:
         read_ratings(frame)
 
 
+def test_columns_of_one_name_in_a_data_frame() -> None:
+    frame = pd.DataFrame([[1, 2, 3, 4.0]], columns=["user", "user", "item", "rating"])
+    with pytest.raises(InvalidRatings, match="the table cannot be read") as caught:
+        read_ratings(frame)
+    assert "user" in (caught.value.detail or "")
+    assert caught.value.hint == "Give each column a name of its own."
+
+
 def test_what_is_no_source(tmp_path: Path) -> None:
     for query in ("SELECT * FROM ratings", f"SELECT {', '.join(['user'] * 200)} FROM ratings"):
-        with pytest.raises(UndefinedFile, match="A query needs query_connection"):
+        with pytest.raises(UndefinedFile, match="A query needs query_connection") as missing:
             read_ratings(query)
+        assert "--query" in (missing.value.hint or "")
+    with pytest.raises(InvalidParameter, match="is a directory"):
+        read_ratings(tmp_path)
     with pytest.raises(InvalidParameter, match="object of type list"):
         read_ratings([(1, 2, 3.0)])
     for name in ("r.data", "r", "r.gz"):

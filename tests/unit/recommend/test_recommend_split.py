@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pythiadb.errors import InvalidParameter
 from pythiadb.recommend.ratings import Ratings
-from pythiadb.recommend.split import folds, split_ratings
+from pythiadb.recommend.split import folds, shortfall, split_ratings
 
 
 def ratings(users: list[int], items: list[int], times: list[int] | None = None) -> Ratings:
@@ -77,6 +77,23 @@ def test_time_holds_out_the_latest() -> None:
             given_ratings.items == given_ratings.items[rating],
         )
         assert any(times[rating] == times[same].min() for same in others)
+
+
+def test_what_could_not_be_held_out_is_told() -> None:
+    pairs = ratings([1, 1, 1, 2, 2, 3], [1, 2, 3, 1, 2, 4])
+    for share, told in (
+        (0, None),
+        (0.05, "held out no ratings: a share of 0.05 of 6 is less than one"),
+        (0.2, None),
+        (0.9, "held out {} of the 5 ratings wanted: every user and item keeps a rating"),
+    ):
+        split = split_ratings(pairs, share=share)
+        assert shortfall(split, share) == (told and told.format(len(split.validation)))
+    lonely = ratings(list(range(20)), list(range(20)))
+    one_user = ratings([7] * 20, list(range(20)))
+    for nothing in (lonely, one_user):
+        told = "held out 0 of the 2 ratings wanted: every user and item keeps a rating"
+        assert shortfall(split_ratings(nothing), 0.1) == told
 
 
 def test_folds() -> None:

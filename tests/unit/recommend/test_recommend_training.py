@@ -15,8 +15,10 @@ import torch
 
 from pythiadb.errors import InvalidModel, InvalidParameter
 from pythiadb.recommend import checkpoints, storing
+from pythiadb.recommend.devices import limited_threads
 from pythiadb.recommend.factors import Factors
-from pythiadb.recommend.split import split_ratings
+from pythiadb.recommend.ratings import Ratings
+from pythiadb.recommend.split import Split, split_ratings
 from pythiadb.recommend.training import Epoch, Settings, Step, Trained, train
 from tests.unit.recommend.low_rank import NOISE, low_rank
 
@@ -96,6 +98,58 @@ def test_the_same_seed_gives_the_same_weights_and_another_one_others() -> None:
     assert torch.equal(torch.get_rng_state(), state)  # others' random numbers are left alone
 
 
+@pytest.mark.parametrize(
+    ("low", "factor", "error"),
+    [
+        (0, 0.25, 0.0),  # a power of two rounds nothing
+        (1, 0.25, 1e-5),  # ratings of 1 to 5 as 0 to 1
+        (0, 20.0, 1e-5),
+        (0, 1e-6, 1e-5),
+    ],
+)
+def test_the_scale_of_the_ratings_does_not_matter(low: float, factor: float, error: float) -> None:
+    """Vectors of items are the same, what belongs to a user has the ratings' unit, and so have the errors."""
+    ratings = low_rank()
+    values = (factor * (ratings.values.astype(np.float64) - low)).astype(np.float32)
+    one, other = train(ratings, QUICK), train(replace(ratings, values=values), QUICK)
+    for name, unit in (("item_vectors", 1), ("user_vectors", factor), ("item_bias", factor), ("user_bias", factor)):  # fmt: skip
+        found, expected = getattr(other.factors, name) / unit, getattr(one.factors, name)
+        np.testing.assert_allclose(found, expected, rtol=0, atol=error)
+    assert np.linalg.norm(one.factors.item_vectors, axis=1).mean() > 0.1
+    everyone = np.arange(len(ratings.user_ids))
+    lists = [np.argsort(-trained.factors.scores(everyone))[:, :10] for trained in (one, other)]
+    assert np.array_equal(*lists)
+    for mine, its in zip(one.history, other.history, strict=True):
+        assert its.learning_rate == mine.learning_rate
+        assert (its.validation_rmse / factor, its.train_rmse / factor) == pytest.approx(
+            (mine.validation_rmse, mine.train_rmse), rel=1e-5
+        )
+        assert (its.validation_loss / factor**2, its.train_loss / factor**2) == pytest.approx(
+            (mine.validation_loss, mine.train_loss), rel=1e-5
+        )
+
+
+def test_small_ratings_are_learned_as_well_as_large_ones() -> None:
+    """The error is the same share of their standard deviation; one penalty for both would have left the small ones no vectors."""
+    ratings = low_rank()
+    settings = replace(QUICK, max_epochs=30)
+    shares = []
+    for values in (ratings.values, (ratings.values - 3.5) / 100):
+        trained = train(replace(ratings, values=values), settings)
+        shares.append(trained.history[trained.best_epoch - 1].validation_rmse / values.std())
+    assert shares[0] < 0.5
+    assert shares[1] == pytest.approx(shares[0], rel=0.001)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, 3.0, 1e6])
+def test_ratings_that_are_all_alike(value: float) -> None:
+    ratings = low_rank(count=4_000)
+    alike = replace(ratings, values=np.full_like(ratings.values, value))
+    trained = train(alike, replace(QUICK, max_epochs=2))
+    assert np.array_equal(trained.factors.predict(ratings.users, ratings.items), alike.values)
+    assert all(np.isfinite(table).all() for table in weights(trained))
+
+
 def test_what_is_known_of_users_and_items_is_kept() -> None:
     ratings = low_rank()
     trained = train(ratings, replace(QUICK, max_epochs=1))
@@ -122,6 +176,29 @@ def test_without_validation_all_passes_run_and_the_last_weights_count() -> None:
     trained = train(low_rank(), replace(QUICK, validation_share=0, patience=1))
     assert trained.best_epoch == len(trained.history) == QUICK.max_epochs
     assert all(math.isnan(epoch.validation_rmse) for epoch in trained.history)
+
+
+def alone(count: int) -> Ratings:
+    """Return ratings of as many users as items, each with one."""
+    places = np.arange(count, dtype=np.int32)
+    ids = pa.array(range(count), pa.int64())
+    return Ratings(places, places, np.linspace(1, 5, count, dtype=np.float32), None, ids, ids, ("read",))
+
+
+@pytest.mark.parametrize(
+    ("count", "note"),
+    [
+        (50, "held out 0 of the 5 ratings wanted: every user and item keeps a rating; no early stopping, the last pass counts"),
+        (4, "held out no ratings: a share of 0.1 of 4 is less than one; no early stopping, the last pass counts"),
+    ],
+)  # fmt: skip
+def test_a_note_says_that_nothing_could_be_held_out(count: int, note: str, tmp_path: Path) -> None:
+    trained = train(alone(count), QUICK, folder=tmp_path)
+    assert trained.notes == storing.load(tmp_path).notes == ("read", note)
+    assert trained.best_epoch == QUICK.max_epochs
+    assert train(alone(count), replace(QUICK, validation_share=0)).notes == ("read",)
+    everything = Split(np.arange(count), np.arange(0))
+    assert train(alone(count), QUICK, split=everything).notes == ("read",)
 
 
 def test_one_rating_is_enough() -> None:
@@ -214,6 +291,17 @@ def test_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
             train(low_rank(), QUICK, folder=tmp_path, resume=True)
 
 
+def test_a_checkpoint_whose_weights_are_in_another_unit_is_refused(tmp_path: Path) -> None:
+    """Earlier versions trained on the ratings as they are."""
+    train(low_rank(), replace(QUICK, max_epochs=1), folder=tmp_path)
+    found = checkpoints.read(tmp_path)
+    assert found is not None
+    facts, tensors = found
+    checkpoints.write(tmp_path, {name: facts[name] for name in facts if name != "unit"}, tensors)
+    with pytest.raises(InvalidParameter, match="an earlier version"):
+        train(low_rank(), QUICK, folder=tmp_path, resume=True)
+
+
 def test_a_loss_that_is_no_number_leaves_what_was_there(tmp_path: Path) -> None:
     wild = replace(QUICK, learning_rate=1e18)
     with pytest.raises(InvalidParameter, match="not a number any more") as raised:
@@ -254,6 +342,20 @@ def test_threads_are_given_back() -> None:
     before = torch.get_num_threads()
     train(low_rank(), replace(QUICK, max_epochs=1, threads=before + 1))
     assert torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize(
+    ("threads", "batch_rows", "expected"),
+    [(None, None, 1), (None, 16_383, 1), (None, 16_384, 3), (2, None, 2), (1, 16_384, 1)],
+)
+def test_small_batches_have_one_thread_if_none_are_asked_for(
+    threads: int | None, batch_rows: int | None, expected: int
+) -> None:
+    used: list[int] = []
+    settings = replace(QUICK, max_epochs=1, threads=threads, batch_rows=batch_rows)
+    with limited_threads(3):
+        train(low_rank(), settings, on_epoch=lambda _: used.append(torch.get_num_threads()))
+    assert used == [expected]
 
 
 WITHOUT_TORCH = """
