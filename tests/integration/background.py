@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 
 def in_background(action: Callable[[], Any]) -> tuple[threading.Thread, list[Any]]:
@@ -21,6 +21,24 @@ def in_background(action: Callable[[], Any]) -> tuple[threading.Thread, list[Any
     thread = threading.Thread(target=work)
     thread.start()
     return thread, outcome
+
+
+class UntilOver:
+    """Threads that run beside a `with` block. What they call looks at `over` again and again; it is set at the block's end."""
+
+    def __init__(self, *targets: Callable[[], object]) -> None:
+        self.over = threading.Event()
+        self._threads = [threading.Thread(target=target) for target in targets]
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.over.set()
+        for thread in self._threads:
+            thread.join()
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 30) -> None:

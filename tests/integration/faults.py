@@ -6,15 +6,15 @@ import contextlib
 import os
 import random
 import signal
-import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import psutil
 import psycopg
-from background import wait_until
+from background import UntilOver, wait_until
 
 import pythiadb
 from pythiadb.postgres import cluster
@@ -93,30 +93,19 @@ def wait_until_well(db: pythiadb.Connection, seconds: float = BACK_SECONDS) -> N
     assert rows == (state(db)["rows"],)
 
 
-class Load:
+class Load(UntilOver):
     """Two writers and two searchers. Their answers are always right; `failed` are the statements that got none."""
 
     def __init__(self, shop: Path) -> None:
         self._shop = shop
-        self._over = threading.Event()
-        self._threads = [
-            threading.Thread(target=self._go_on, args=(work, seed))
-            for seed in (1, 2)
-            for work in (self._write, self._search)
-        ]
+        works = [partial(self._go_on, work, seed) for seed in (1, 2) for work in (self._write, self._search)]
+        super().__init__(*works)
         self.searches = 0
         self.wrong: list[Exception] = []
         self.failed: list[Exception] = []
 
-    def __enter__(self) -> Load:
-        for thread in self._threads:
-            thread.start()
-        return self
-
     def __exit__(self, *_: object) -> None:
-        self._over.set()
-        for thread in self._threads:
-            thread.join()
+        super().__exit__()
         if self.wrong:
             raise self.wrong[0]
 
@@ -128,11 +117,11 @@ class Load:
     def _go_on(self, work: Callable[[pythiadb.Connection, random.Random], None], seed: int) -> None:
         """Work until it is over; connect again after a connection was lost."""
         chance = random.Random(seed)
-        while not self._over.is_set():
+        while not self.over.is_set():
             try:
                 with pythiadb.connect(self._shop, autocommit=True) as db:
                     db.execute("SET synchronous_commit = off; SET statement_timeout = '20s'")
-                    while not self._over.is_set():
+                    while not self.over.is_set():
                         work(db, chance)
             except (psycopg.OperationalError, psycopg.Rollback) as error:  # a rollback on a lost connection
                 self.failed.append(error)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from background import in_background, wait_until
+from background import UntilOver, in_background, wait_until
 
 import pythiadb
 from pythiadb.errors import EngineFault
@@ -59,30 +58,19 @@ def db(fortress: Path) -> Iterator[pythiadb.Connection]:
         assert "server process" not in (fortress / "log" / "postgresql.log").read_text().removeprefix(log)
 
 
-class Bystanders:
+class Bystanders(UntilOver):
     """Two sessions that call the model `calm` all the time."""
 
     def __init__(self, shop: Path) -> None:
         self._shop = shop
-        self._over = threading.Event()
-        self._threads = [threading.Thread(target=self._call) for _ in range(2)]
+        super().__init__(self._call, self._call)
         self.latencies: list[float] = []
         self.errors: list[Exception] = []
-
-    def __enter__(self) -> Bystanders:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        for thread in self._threads:
-            thread.join()
 
     def _call(self) -> None:
         with pythiadb.connect(self._shop, autocommit=True) as db:
             db.execute("SET search_path = public, pythia; SET statement_timeout = '20s'")
-            while not self._over.is_set():
+            while not self.over.is_set():
                 started = time.monotonic()
                 try:
                     assert score(db, "calm", 3) == 3
