@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 
 from pythiadb.errors import InvalidParameter
 from pythiadb.postgres.recommender_store import RecommenderStore, Scale
+from pythiadb.recommend.recommending import check_user_id
 from pythiadb.recommend.training import BIAS_PENALTY
 
 if TYPE_CHECKING:
@@ -63,8 +64,7 @@ def fold_in(
     and when no item is known or one is rated twice; psycopg.errors.UndefinedObject when there is no such model, InsufficientPrivilege for roles that may not
     write the table.
     """
-    if user_id is None:
-        raise InvalidParameter("the id of a user cannot be None")
+    check_user_id(user_id)
     if regularization is not None and not 0 <= regularization < math.inf:
         raise InvalidParameter(f"regularization must be 0 or more, not {regularization}")
     with connection.transaction():

@@ -110,10 +110,15 @@ def knows(connection: Connection, name: str, user_id: Any) -> bool:
     return bool(found)
 
 
-def _check_ids(user_id: Any, exclude: Collection[Any], columns: Sequence[str]) -> None:
-    """Raise for what would be taken as ids or names, though it is none: no value, and the letters of one text."""
+def check_user_id(user_id: Any) -> None:
+    """Raise InvalidParameter for None, which would be taken for the text."""
     if user_id is None:
         raise InvalidParameter("a user's id cannot be None")
+
+
+def _check_ids(user_id: Any, exclude: Collection[Any], columns: Sequence[str]) -> None:
+    """Raise for what would be taken as ids or names, though it is none: no value, and the letters of one text."""
+    check_user_id(user_id)
     for name, given in (("exclude", exclude), ("columns", columns)):
         if isinstance(given, (str, bytes)):
             raise InvalidParameter(f"{name} is a list, not the text {given!r}", hint=f"Give [{given!r}].")

@@ -12,19 +12,12 @@ _CREATE = ("CREATE", *_MODEL)
 _PACKAGES = ("DBMS_VECTOR", "DBMS_DATA_MINING", "DBMS_OUTPUT")  # the schemas of these names
 _OWNER = "Grant membership in the role that owns the models."
 _HINTS = {
-    (
-        "CREATE",
-        "SESSION",
-    ): "Any role may connect unless CONNECT on the database is revoked; to log in takes ALTER ROLE … LOGIN.",
-    ("CREATE", "ANY", *_MODEL): "Grant CREATE MINING MODEL, and where: GRANT CREATE ON SCHEMA … TO the role.",
-    (
-        "SELECT",
-        "ANY",
-        *_MODEL,
-    ): "Grant SELECT ON MINING MODEL for each, or GRANT SELECT ON ALL TABLES IN SCHEMA …: models are views.",
-    ("DROP", "ANY", *_MODEL): _OWNER,
-    ("ALTER", "ANY", *_MODEL): _OWNER,
-    ("COMMENT", "ANY", *_MODEL): _OWNER,
+    "CREATE SESSION": "Any role may connect unless CONNECT on the database is revoked; to log in takes ALTER ROLE … LOGIN.",
+    "CREATE ANY MINING MODEL": "Grant CREATE MINING MODEL, and where: GRANT CREATE ON SCHEMA … TO the role.",
+    "SELECT ANY MINING MODEL": "Grant SELECT ON MINING MODEL for each, or GRANT SELECT ON ALL TABLES IN SCHEMA …: models are views.",
+    "DROP ANY MINING MODEL": _OWNER,
+    "ALTER ANY MINING MODEL": _OWNER,
+    "COMMENT ANY MINING MODEL": _OWNER,
 }
 _SYSTEM = "PostgreSQL grants rights on objects, such as CREATE ON SCHEMA and CREATE ON DATABASE, and membership in roles."
 
@@ -60,8 +53,9 @@ def _system(source: Source, who: int) -> list[str] | None:
         if part.end - part.start == 1:
             roles.append(_text(source, part))
         elif shape != _CREATE:
-            hint = _HINTS.get(shape, _SYSTEM)
-            raise _unsupported(source, part.start, f"privilege {' '.join(shape)}", hint)
+            privilege = " ".join(shape)
+            hint = _HINTS.get(privilege, _SYSTEM)
+            raise _unsupported(source, part.start, f"privilege {privilege}", hint)
     behind = Span(who + 1, len(source.tokens))
     verb = source.key(0)
     others = f"{verb} {', '.join(roles)} {source.key(who)} {_text(source, behind)}"
