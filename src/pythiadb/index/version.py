@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from threading import Lock
 from typing import Any, NamedTuple, TypeAlias
@@ -17,6 +18,7 @@ import orjson
 
 from pythiadb.errors import CorruptedIndex, UnsupportedPredicate
 from pythiadb.index import container
+from pythiadb.index.curve import Curve
 from pythiadb.index.definition import Definition
 from pythiadb.index.distances import Floats
 from pythiadb.index.effort import Effort
@@ -33,6 +35,7 @@ _DELETED = "deleted"
 _ATTEMPTS = 3  # searches with growing effort before all rows are looked at
 _KEPT_FILTERS = 8
 _KEPT_BYTES = 64 << 20
+_KEPT_EFFORTS = 1000  # by accuracy and k, which statements mostly have as constants
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +145,7 @@ class IndexVersion:
         self._alive: Selections = [part.alive for part in parts]
         self._filters: OrderedDict[bytes, Selections] = OrderedDict()
         self._lock = Lock()
-        self._curve: Any = None
+        self._efforts: dict[tuple[int, int, bool], Effort] = {}
 
     def search(self, query: Any, k: int, effort: Effort) -> Found:
         """Return k rows that are alive, probably the nearest; fewer only where fewer are alive.
@@ -238,14 +241,22 @@ class IndexVersion:
 
     def effort_for(self, accuracy: int, k: int, filtered: bool = False) -> Effort:
         """Return the effort that reaches an accuracy: as measured where it was, else what usually does."""
-        if self.manifest.curve is None:
-            return Effort.usual(accuracy, k)
-        from pythiadb.index.curve import Curve
-
-        if self._curve is None:
-            self._curve = Curve.from_json(self.manifest.curve)
-        chosen: Effort = self._curve.effort(accuracy, k, filtered=filtered)
+        wanted = accuracy, k, filtered
+        chosen = self._efforts.get(wanted)  # to work it out takes as long as a fourth of a search
+        if chosen is None:
+            if len(self._efforts) >= _KEPT_EFFORTS:
+                self._efforts.clear()
+            chosen = self._efforts[wanted] = self._effort_for(*wanted)
         return chosen
+
+    @cached_property
+    def _curve(self) -> Curve | None:
+        return None if self.manifest.curve is None else Curve.from_json(self.manifest.curve)
+
+    def _effort_for(self, accuracy: int, k: int, filtered: bool) -> Effort:
+        if self._curve is None:
+            return Effort.usual(accuracy, k)
+        return self._curve.effort(accuracy, k, filtered=filtered)
 
     def _prepared(self, query: Any) -> Query:
         """Return a query as segments take it. Without rows nothing tells which dimensions it should have. Raises InvalidVector."""
