@@ -98,6 +98,12 @@ class UndefinedModel(PythiaError, pg.UndefinedObject):
     sqlstate = "42704"
 
 
+class DroppedIndex(PythiaError, pg.UndefinedFunction):
+    """A statement was translated, or prepared, for a vector index that was dropped since."""
+
+    sqlstate = "42883"
+
+
 class RunStopped(PythiaError, pg.QueryCanceled):
     """A model in the middle of a run was told to stop: its time was up, or nobody waits for it any more."""
 

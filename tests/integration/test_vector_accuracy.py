@@ -17,6 +17,7 @@ from psycopg.types.json import Jsonb
 import pythiadb
 from pythiadb.engine.measuring import FEWEST_CAPTURED
 from pythiadb.postgres import cluster
+from pythiadb.postgres.query_store import QueryStore
 from pythiadb.postgres.server import Server
 from tests.integration.databases import own_database
 from tests.integration.vector_tables import one, rows
@@ -142,6 +143,17 @@ def test_captured_queries_are_pruned_by_age_and_number(db: pythiadb.Connection) 
     wait_until(lambda: captured(db) == 600)
     assert captured(db, "min(captured_at) > now() - interval '2 days'")
     assert 0.698 <= captured(db, "max(rank)") <= 0.7
+
+
+def test_queries_that_repeat_are_not_measured_with_again(db: pythiadb.Connection) -> None:
+    number, store = one(db, "SELECT id FROM pythia.vector_index"), QueryStore(db, 600, DAYS)
+    for age in ("2 hours", "1 hour", "1 minute"):
+        capture(db, 90, age, 10, seed=12)
+    assert store.is_new(number, 0, fewest=10)
+    assert not store.is_new(number, 0, fewest=11)
+    assert not store.is_new(number, time.time() - 5400, fewest=10)
+    capture(db, 90, "1 minute", 10, seed=13)
+    assert store.is_new(number, time.time() - 5400, fewest=20)
 
 
 def test_only_the_owner_of_the_schema_reads_captured_queries(db: pythiadb.Connection) -> None:

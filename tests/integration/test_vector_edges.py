@@ -125,7 +125,67 @@ def test_texts_that_are_equal_though_they_differ_are_not_included(db: pythiadb.C
     assert "collation" in str(caught.value.diag.message_detail)
 
 
+@pytest.mark.parametrize("array", ["'{a,b}'", "('{A,a}')", "E'{a}'", "NULL", "'{}'"])
+def test_arrays_whose_type_follows_from_the_column(things: pythiadb.Connection, array: str) -> None:
+    text = (
+        f"SELECT id FROM things WHERE name = ANY ({array}) ORDER BY v <-> :q FETCH APPROX FIRST 50 ROWS ONLY"
+    )
+    assert things.execute(text, {"q": Q}).fetchall() == exact(things, text, {"q": Q})
+
+
+# Functions -----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def gauged(db: pythiadb.Connection) -> pythiadb.Connection:
+    """A table with an index, and functions that users might define."""
+    make(db, "docs")
+    db.execute("CREATE FUNCTION lucky() RETURNS boolean LANGUAGE sql VOLATILE AS 'SELECT random() < 0.5'")
+    db.execute("CREATE FUNCTION even(i int) RETURNS boolean LANGUAGE sql IMMUTABLE AS 'SELECT i % 2 = 0'")
+    db.execute("CREATE FUNCTION sevenths(i int) RETURNS SETOF int LANGUAGE sql AS 'SELECT 1 WHERE i % 7 = 0'")
+    return db
+
+
+def test_a_volatile_function_leaves_as_many_rows_as_asked_for(gauged: pythiadb.Connection) -> None:
+    """The index would be asked about other rows than those that fulfil the filter when the statement reads them."""
+    schema = one(gauged, "SELECT current_schema()")
+    for function in ("lucky()", f"{schema}.Lucky()"):
+        text = SEARCH.format(table="docs", k=9).replace("ORDER", f"WHERE {function} ORDER")
+        assert gauged.translate(text).batched == ("no vector index: a volatile function in the filter",)
+        assert all(len(gauged.execute(text).fetchall()) == 9 for _ in range(5))
+    text = SEARCH.format(table="docs", k=9).replace("ORDER", "WHERE even(id) ORDER")
+    assert gauged.translate(text).batched == ("vector index docs_v, filtered",)
+    assert gauged.execute(text).fetchall() == exact(gauged, text)
+
+
+@pytest.mark.parametrize(("listed", "ordered"), [("id, sevenths(id)", ""), ("id", ", sevenths(id)")])
+def test_a_function_that_makes_rows(gauged: pythiadb.Connection, listed: str, ordered: str) -> None:
+    """Rows of which it makes none are no answers: the next ones take their places."""
+    text = SEARCH.format(table="docs", k=5).replace("id", listed, 1).replace(" FETCH", f"{ordered} FETCH")
+    found = gauged.execute(text).fetchall()
+    assert found == exact(gauged, text)
+    assert len(found) == 5
+
+
 # Names ---------------------------------------------------------------------------------------------------------------------
+
+
+def test_columns_named_with_the_schema_and_by_a_join(db: pythiadb.Connection) -> None:
+    """They are columns of each row, not values of a query around the search."""
+    make(db, "docs")
+    schema = one(db, "SELECT current_schema()")
+    db.execute("CREATE TABLE kinds AS SELECT id, id % 7 AS kind FROM docs")
+    texts = (
+        f"SELECT id FROM docs WHERE {schema}.docs.id % 7 = 5",
+        f"SELECT id FROM docs WHERE EXISTS (SELECT FROM kinds WHERE {schema}.kinds.id = {schema}.docs.id AND kind = 5)",
+        "SELECT id FROM docs JOIN kinds USING (id) AS k WHERE k.id % 7 = 5",
+    )
+    for query in texts:
+        text = f"{query} ORDER BY {schema}.docs.v <-> '[1, 2, 3]' FETCH APPROX FIRST 5 ROWS ONLY"
+        assert "vecsys.nearest_" in db.translate(text).statements[0]
+        found = db.execute(text).fetchall()
+        assert found == exact(db, text)
+        assert len(found) == 5
 
 
 def test_a_table_that_takes_the_place_of_another(shop: Path, db: pythiadb.Connection) -> None:
@@ -187,6 +247,61 @@ def test_a_role_that_may_not_read_the_key(db: pythiadb.Connection, role: str) ->
     db.execute("RESET ROLE")
 
 
+def test_included_columns_that_a_role_may_not_read(db: pythiadb.Connection, role: str) -> None:
+    """Which rows pass a filter tells what is in its column, also to who calls the index's functions by hand."""
+    db.execute("CREATE TABLE docs (id int PRIMARY KEY, v vector(3), secret text, open text)")
+    db.execute(
+        "INSERT INTO docs SELECT i, ARRAY[i, 1, 1]::vector, 's' || i % 3, 'o' FROM generate_series(1, 60) i"
+    )
+    db.execute("CREATE VECTOR INDEX docs_v ON docs (v) INCLUDE (secret, open) DISTANCE EUCLIDEAN")
+    index_id = one(db, "SELECT pythia.vector_index_id('docs_v')")
+    allowed = '["=", "open", "o"]'
+    calls = [
+        (f"candidates_{index_id}", "('[1, 1, 1]'::vector, 5, NULL, '{}', true)"),
+        (
+            f"candidates_many_{index_id}",
+            "(ARRAY['[1, 1, 1]', '[2, 1, 1]']::vector[], 5, 5, NULL, '{}', NULL)",
+        ),
+    ]
+    db.execute(f"GRANT SELECT (id, v, open) ON docs TO {role}; SET ROLE {role}".encode())
+    for name, arguments in calls:
+        for predicate in (
+            '["=", "secret", "s1"]',
+            '["and", ["=", "open", "o"], ["not", ["in", "secret", ["s1"]]]]',
+        ):
+            with pytest.raises(
+                psycopg.errors.InsufficientPrivilege, match="permission denied for table docs"
+            ):
+                rows(db, f"SELECT * FROM vecsys.{name}{arguments.format(predicate)}")
+        assert rows(db, f"SELECT * FROM vecsys.{name}{arguments.format(allowed)}")
+    text = "SELECT id FROM docs WHERE {} ORDER BY v <-> '[1, 1, 1]' FETCH APPROX FIRST 3 ROWS ONLY"
+    assert rows(db, text.format("open = 'o'")) == [(1,), (2,), (3,)]
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        rows(db, text.format("secret = 's1'"))
+    db.execute(f"RESET ROLE; GRANT SELECT (secret) ON docs TO {role}; SET ROLE {role}".encode())
+    assert rows(db, text.format("secret = 's1'")) == [(1,), (4,), (7,)]
+    db.execute("RESET ROLE")
+
+
+def test_vector_search_without_the_right_to_read_the_table(db: pythiadb.Connection, role: str) -> None:
+    make(db, "docs")
+    db.execute(f"SET ROLE {role}".encode())
+    with pytest.raises(psycopg.errors.InsufficientPrivilege, match="permission denied") as refused:
+        db.execute("SELECT * FROM pythia.vector_search('docs_v', '[1, 2, 3]')")
+    db.execute("RESET ROLE")
+    assert "needs SELECT" in str(refused.value.diag.message_hint)
+
+
+def test_explain_names_a_schema_as_it_is_written(db: pythiadb.Connection) -> None:
+    db.execute('CREATE SCHEMA "J 8"')
+    db.execute('CREATE TABLE "J 8".d (id int PRIMARY KEY, v vector(3))')
+    db.execute("""INSERT INTO "J 8".d SELECT i, ARRAY[i, 1, 1]::vector FROM generate_series(1, 9) i""")
+    db.execute('CREATE VECTOR INDEX d_v ON "J 8".d (v) DISTANCE EUCLIDEAN')
+    text = """EXPLAIN SELECT id FROM "J 8".d ORDER BY v <-> '[1, 2, 3]' FETCH APPROX FIRST 3 ROWS ONLY"""
+    assert ' on "J 8".d_v ("J 8".d.v)' in rows(db, text)[0][0]
+    db.execute('DROP SCHEMA "J 8" CASCADE')
+
+
 def test_policies_of_a_functions_owner(db: pythiadb.Connection, role: str) -> None:
     """Within a SECURITY DEFINER function the rows of its owner are searched, as many as asked for."""
     make(db, "docs")
@@ -227,6 +342,16 @@ def test_any_number_of_rows(db: pythiadb.Connection, k: str) -> None:
     assert db.execute(filtered).fetchall() == exact(db, filtered)
     offset = text.replace("FETCH", "OFFSET 3 FETCH")
     assert db.execute(offset).fetchall() == exact(db, offset)
+
+
+@pytest.mark.parametrize("last", ["EXACT", "APPROX"])
+def test_other_keys_choose_among_rows_of_equal_distance(db: pythiadb.Connection, last: str) -> None:
+    """An exact answer is the same with an index; which of them an index would name has nothing to do with those keys."""
+    make(db, "docs", "i, ARRAY[i % 3, 2, 3]::vector")
+    text = f"SELECT id FROM docs ORDER BY v <-> '[1, 2, 3]', {{}} FETCH {last} FIRST 5 ROWS ONLY"
+    text += " WITH TARGET ACCURACY 100" if last == "APPROX" else ""
+    assert rows(db, text.format("id")) == [(1,), (4,), (7,), (10,), (13,)]
+    assert rows(db, text.format("id DESC")) == [(58,), (55,), (52,), (49,), (46,)]
 
 
 @pytest.mark.parametrize("accuracy", [None, 1, 99.5, 100, 0, 101])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,8 @@ import psycopg
 import pytest
 
 import pythiadb
+from pythiadb.errors import DroppedIndex
+from pythiadb.postgres.index_store import IndexStore, NewVersion
 from tests.integration.background import in_background, wait_until
 from tests.integration.vector_tables import define, definition, fingerprint, one, rows
 
@@ -107,6 +111,18 @@ def test_refused_definition(
 
 
 @pytest.mark.parametrize(
+    "arguments",
+    [arguments for arguments, state, _ in REFUSED if state not in ("42P01", "42501", "42602", "42622")],
+)
+def test_refused_definition_says_what_helps(docs: pythiadb.Connection, arguments: dict[str, Any]) -> None:
+    given = {"index_name": "i", "table_name": "docs", "vector_column": "v"} | arguments
+    written = ", ".join(f"{name} => %s" for name in given)
+    with pytest.raises(psycopg.Error) as caught:
+        docs.execute(f"SELECT pythia.define_vector_index({written})".encode(), tuple(given.values()))
+    assert str(caught.value.diag.message_hint).endswith((".", ";"))
+
+
+@pytest.mark.parametrize(
     ("made", "sqlstate", "message", "hint"),
     [
         ("TABLE x (v vector(2))", "55000", 'table "x" has no primary key', "ADD COLUMN id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY;"),
@@ -114,23 +130,20 @@ def test_refused_definition(
          "DROP CONSTRAINT x_pkey, ADD UNIQUE (id, b), ADD COLUMN row_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY;"),
         ("TABLE x (id date PRIMARY KEY, v vector(2))", "0A000", 'primary key of table "x" has type date', "ADD UNIQUE (id), ADD COLUMN row_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY;"),
         ("UNLOGGED TABLE x (id int PRIMARY KEY, v vector(2))", "0A000", 'cannot create a vector index on relation "x"', "SET LOGGED;"),
-        ("TEMP TABLE x (id int PRIMARY KEY, v vector(2))", "0A000", 'cannot create a vector index on relation "x"', None),
-        ("VIEW x AS SELECT id, v FROM docs", "42809", 'cannot create a vector index on relation "x"', None),
-        ("MATERIALIZED VIEW x AS SELECT id, v FROM docs", "42809", 'cannot create a vector index on relation "x"', None),
-        ("TABLE x (id int PRIMARY KEY, v vector(2)); CREATE TABLE y () INHERITS (x)", "0A000", 'cannot create a vector index on relation "x"', None),
-        ("TABLE x (id int PRIMARY KEY, v bit(8) GENERATED ALWAYS AS (id::bit(8)) VIRTUAL)", "0A000", 'column "v" is a virtual generated column', None),
+        ("TEMP TABLE x (id int PRIMARY KEY, v vector(2))", "0A000", 'cannot create a vector index on relation "x"', "put the rows into a permanent table for an index."),
+        ("VIEW x AS SELECT id, v FROM docs", "42809", 'cannot create a vector index on relation "x"', "can have one."),
+        ("MATERIALIZED VIEW x AS SELECT id, v FROM docs", "42809", 'cannot create a vector index on relation "x"', "can have one."),
+        ("TABLE x (id int PRIMARY KEY, v vector(2)); CREATE TABLE y () INHERITS (x)", "0A000", 'cannot create a vector index on relation "x"', "each of the children one of its own."),
+        ("TABLE x (id int PRIMARY KEY, v bit(8) GENERATED ALWAYS AS (id::bit(8)) VIRTUAL)", "0A000", 'column "v" is a virtual generated column', "Generate it as STORED."),
     ],
 )  # fmt: skip
-def test_refused_table(
-    docs: pythiadb.Connection, made: str, sqlstate: str, message: str, hint: str | None
-) -> None:
+def test_refused_table(docs: pythiadb.Connection, made: str, sqlstate: str, message: str, hint: str) -> None:
     docs.execute(f"CREATE {made}".encode())
     with pytest.raises(psycopg.Error) as caught:
         docs.execute("SELECT pythia.define_vector_index('i', 'x', 'v')")
     assert (caught.value.sqlstate, caught.value.diag.message_primary) == (sqlstate, message)
-    if hint:
-        assert str(caught.value.diag.message_hint).endswith(hint)
-    if hint and "IDENTITY" in hint:  # the hint is the statement that helps
+    assert str(caught.value.diag.message_hint).endswith(hint)
+    if "IDENTITY" in hint:  # the hint is the statement that helps
         docs.execute(str(caught.value.diag.message_hint).encode())
         define(docs, "i", "x")
 
@@ -146,6 +159,15 @@ def test_one_vector_index_a_column_and_one_name(docs: pythiadb.Connection) -> No
     assert "CALL pythia.drop_vector_index(" in str(caught.value.diag.message_hint)
     define(docs, "another", "docs", "b")
     assert names(docs) == ["another", "i"]
+
+
+def test_rebuild_of_what_is_no_vector_index_is_no_syntax_error(docs: pythiadb.Connection) -> None:
+    for name in ("docs_pkey", "nowhere.i"):
+        with pytest.raises(
+            psycopg.errors.UndefinedObject, match=f'vector index "{name}" does not exist'
+        ) as caught:
+            docs.execute(f"ALTER INDEX {name} REBUILD")
+        assert "v$vector_index" in str(caught.value.diag.message_hint)
 
 
 # Procedures that wait ------------------------------------------------------------------------------------------------------
@@ -197,6 +219,23 @@ def test_create_rebuild_and_drop(docs: pythiadb.Connection) -> None:
     assert names(docs) == []
 
 
+def test_names_may_hold_any_characters(docs: pythiadb.Connection) -> None:
+    docs.execute("""CREATE TABLE "t%s'" ("i%d" text PRIMARY KEY, "v%b" vector(2), "100%, x" int)""")
+    docs.execute(
+        """INSERT INTO "t%s'" SELECT 'k%' || g, ARRAY[g, 1]::real[]::vector, g FROM generate_series(1, 50) g"""
+    )
+    docs.execute("""CREATE VECTOR INDEX "i%s" ON "t%s'" ("v%b") INCLUDE ("100%, x")""")
+    docs.execute("""INSERT INTO "t%s'" VALUES ('%s', '[1,2]', 3)""")
+    state = "SELECT status, error, pending_rows FROM pythia.vector_index_status WHERE index_name = 'i%s'"
+    wait_until(lambda: rows(docs, state) == [("VALID", None, 0)])
+    docs.execute("""ALTER INDEX "i%s" REBUILD""")
+    found = rows(
+        docs,
+        """SELECT "i%d" FROM "t%s'" WHERE "100%, x" < 9 ORDER BY "v%b" <=> '[1,2]' FETCH APPROX FIRST 1 ROWS ONLY""",
+    )
+    assert found == [("%s",)]
+
+
 def test_failed_build_leaves_nothing_and_says_why(docs: pythiadb.Connection) -> None:
     docs.execute(
         "CREATE TABLE mixed (id int PRIMARY KEY, v vector); INSERT INTO mixed VALUES (1, '[1,2]'), (2, '[1,2,3]')"
@@ -205,9 +244,65 @@ def test_failed_build_leaves_nothing_and_says_why(docs: pythiadb.Connection) -> 
         psycopg.errors.ObjectNotInPrerequisiteState, match='could not create vector index "m"'
     ) as caught:
         docs.execute("CALL pythia.create_vector_index('m', 'mixed', 'v')")
-    assert "expected 2 dimensions, not 3" in str(caught.value.diag.message_detail)
+    assert str(caught.value.diag.message_detail) == (
+        'expected 2 dimensions, not 3. The row of "mixed" with id = 2 differs from the others.'
+    )
+    assert "same dimensions" in str(caught.value.diag.message_hint)
     assert names(docs) == []
     docs.execute("INSERT INTO mixed VALUES (3, '[1]')")  # no trigger is left either
+
+
+def test_rebuild_while_a_build_runs_is_done_as_it_was_asked(docs: pythiadb.Connection, shop: Path) -> None:
+    """What is under way was asked for before; it answers for nothing that came later."""
+    docs.execute("CREATE TABLE many (id int PRIMARY KEY, v vector(16))")
+    docs.execute(
+        "INSERT INTO many SELECT g, (SELECT array_agg(sin(g * i)) FROM generate_series(1, 16) i)::vector FROM generate_series(1, 9000) g"
+    )
+    docs.execute(
+        "CALL pythia.create_vector_index('m', 'many', 'v', parameters => '{\"type\": \"HNSW\", \"M\": 16}')"
+    )
+    schema = one(docs, "SELECT current_schema()")
+    building = "SELECT count(*) FROM pythia.vector_index WHERE name = 'm' AND status = 'BUILDING' AND progress IS NOT NULL"
+    with pythiadb.connect(shop, autocommit=True) as other:
+        other.execute(f"SET search_path = {schema}, public".encode())
+        first, outcome = in_background(lambda: other.execute("CALL pythia.rebuild_vector_index('m')"))
+        wait_until(lambda: one(docs, building) > 0)
+        docs.execute("CALL pythia.rebuild_vector_index('m', distance => 'DOT', parameters => '{\"M\": 5}')")
+        first.join()
+    assert not any(isinstance(result, Exception) for result in outcome)
+    question = (
+        "SELECT num_neighbors FROM pythia.v$vector_graph_index WHERE index_objn = (SELECT id FROM pythia.vector_index "
+        "WHERE relation = 'many'::regclass)"
+    )
+    assert one(docs, question) == 5
+
+
+def test_version_of_another_distance_is_not_published(docs: pythiadb.Connection) -> None:
+    assert docs.server is not None
+    index_id = define(docs, "i", "docs")
+    version = NewVersion(1, str(uuid.uuid4()), 0, 2, True, {})
+    with contextlib.closing(IndexStore(docs.server.conninfo(), docs.info.dbname)) as store:
+        (before,) = (index for index in store.indexes() if index.index_id == index_id)
+        docs.execute("UPDATE pythia.vector_index SET distance = 'DOT' WHERE id = %s", (index_id,))
+        (now,) = (index for index in store.indexes() if index.index_id == index_id)
+        with store.snapshot(before) as snapshot:
+            assert not store.publish(before, version, snapshot, prune=True)
+            assert store.publish(now, version, snapshot, prune=True)
+
+
+def test_statement_that_was_prepared_for_a_dropped_index_says_so(docs: pythiadb.Connection) -> None:
+    docs.execute("INSERT INTO docs (id, v) VALUES (1, '[1,1]')")
+    docs.execute("CALL pythia.create_vector_index('i', 'docs', 'v')")
+    search = "SELECT id FROM docs ORDER BY v <=> '[1,1]' FETCH APPROX FIRST 1 ROWS ONLY"
+    docs.execute(f"PREPARE near AS {search}".encode())
+    assert rows(docs, "EXECUTE near") == [(1,)]
+    docs.execute("DROP INDEX i")
+    with pytest.raises(DroppedIndex) as caught:
+        docs.execute("EXECUTE near")
+    assert (caught.value.sqlstate, "DEALLOCATE" in str(caught.value.hint)) == ("42883", True)
+    docs.execute("DEALLOCATE near")
+    docs.execute(f"PREPARE near AS {search}".encode())
+    assert rows(docs, "EXECUTE near") == [(1,)]
 
 
 def test_rebuild_with_another_distance_retires_the_versions(docs: pythiadb.Connection) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +15,8 @@ from databases import connect, ours, run
 
 import pythiadb
 from pythiadb.postgres import install
+from pythiadb.postgres.index_store import IndexStore, NewVersion
+from tests.integration.background import wait_until
 from tests.integration.vector_tables import DOCS, define, definition, fingerprint, journal, one, rows
 
 # Following the table --------------------------------------------------------------------------------------------------------
@@ -111,6 +115,74 @@ def test_without_its_primary_key_it_is_not_used(docs: pythiadb.Connection) -> No
     assert definition(docs, index_id, "status, error") == ("BUILDING", None)
     docs.execute("ALTER TABLE docs SET UNLOGGED")
     assert fingerprint(docs, index_id) is None
+
+
+def test_a_table_without_its_key_is_not_read_again_and_again(docs: pythiadb.Connection) -> None:
+    docs.execute(
+        "INSERT INTO docs (id, v) SELECT g, ARRAY[g, 1]::real[]::vector FROM generate_series(1, 50) g"
+    )
+    docs.execute("CALL pythia.create_vector_index('i', 'docs', 'v')")
+    state = "SELECT status FROM pythia.vector_index WHERE relation = 'docs'::regclass"
+    docs.execute("ALTER TABLE docs DROP CONSTRAINT docs_pkey")
+    until = time.monotonic() + 1.5
+    while time.monotonic() < until:
+        assert one(docs, state) == "UNUSABLE"
+        time.sleep(0.02)
+    docs.execute("ALTER TABLE docs ADD PRIMARY KEY (id)")
+    wait_until(lambda: one(docs, state) == "VALID")
+
+
+def test_a_build_that_the_table_has_outrun_is_not_published(docs: pythiadb.Connection) -> None:
+    assert docs.server is not None
+    index_id = define(docs, "i", "docs")
+    docs.execute("ALTER TABLE docs DROP CONSTRAINT docs_pkey")
+    version = NewVersion(1, str(uuid.uuid4()), 0, 2, True, {})
+    with contextlib.closing(IndexStore(docs.server.conninfo(), docs.info.dbname)) as store:
+        (index,) = (index for index in store.indexes() if index.index_id == index_id)
+        assert index.lacks_its_table
+        with store.snapshot(index) as snapshot:
+            assert not store.publish(index, version, snapshot, prune=True)
+        docs.execute("ALTER TABLE docs ADD PRIMARY KEY (id)")
+        docs.execute("UPDATE pythia.vector_index SET status = 'FAILED' WHERE id = %s", (index_id,))
+        with store.snapshot(index) as snapshot:
+            assert store.publish(index, version, snapshot, prune=True)
+    assert definition(docs, index_id, "status") == ("VALID",)
+
+
+def test_usable_again_when_the_child_of_its_table_is_dropped(docs: pythiadb.Connection) -> None:
+    index_id = define(docs, "i", "docs")
+    docs.execute("CREATE TABLE child () INHERITS (docs)")
+    assert definition(docs, index_id, "status, error") == (
+        "UNUSABLE",
+        'table "docs" has inheritance children',
+    )
+    with docs.transaction():
+        docs.execute("DROP TABLE child")
+        assert definition(docs, index_id, "status, error") == ("BUILDING", None)
+
+
+def test_renamed_include_columns_are_not_taken_for_each_other(db: pythiadb.Connection) -> None:
+    db.execute("CREATE TABLE docs (id int PRIMARY KEY, v vector(2), low int, high int)")
+    db.execute(
+        "INSERT INTO docs SELECT g, ARRAY[g, 1]::real[]::vector, g % 2, g / 2 % 2 FROM generate_series(1, 6000) g"
+    )
+    db.execute(
+        "CALL pythia.create_vector_index('i', 'docs', 'v', ARRAY['low', 'high'], 'NEIGHBOR PARTITIONS', 'EUCLIDEAN')"
+    )
+    db.execute(
+        "BEGIN; ALTER TABLE docs RENAME low TO t; ALTER TABLE docs RENAME high TO low; ALTER TABLE docs RENAME t TO high; COMMIT"
+    )
+    search = (
+        "SELECT /*+ VECTOR_INDEX_TRANSFORM(docs i IN_FILTER_WITH_JOIN_BACK) */ id FROM docs WHERE high = 1 "
+        "ORDER BY v <-> '[1,1]' FETCH APPROX FIRST 3 ROWS ONLY"
+    )
+    assert rows(db, search) == [(1,), (3,), (5,)]
+    state = "SELECT status = 'VALID' AND version IS NOT NULL FROM pythia.vector_index_status WHERE table_name = 'docs'::regclass"
+    wait_until(lambda: one(db, state))
+    assert rows(db, search) == [(1,), (3,), (5,)]
+    db.execute("INSERT INTO docs VALUES (0, '[1,1]', 1, 1)")
+    pending = "SELECT pending_rows, error FROM pythia.vector_index_status WHERE table_name = 'docs'::regclass"
+    wait_until(lambda: rows(db, pending) == [(0, None)])
 
 
 def test_types_of_indexed_columns_stay(docs: pythiadb.Connection) -> None:

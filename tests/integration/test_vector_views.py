@@ -11,6 +11,7 @@ import pytest
 from psycopg.types.json import Jsonb
 
 import pythiadb
+from tests.integration.background import wait_until
 from tests.integration.vector_tables import define, fingerprint, one, rows
 
 DOCS = "CREATE TABLE docs (id bigint PRIMARY KEY, v vector(2), b bit(16), kind text)"
@@ -236,3 +237,106 @@ def test_accuracy_of_one_query(docs: tuple[pythiadb.Connection, int]) -> None:
     for wrong in ("'[3,4]', 0, 90", "'[3,4]', 10, 101", "'[3,4]', 10, query_param => '{}'"):
         with pytest.raises(psycopg.errors.InvalidParameterValue):
             db.execute(ask.format(wrong).encode())
+
+
+def test_numbers_may_be_of_oracles_type(docs: tuple[pythiadb.Connection, int]) -> None:
+    """NUMBER is numeric; what counts something must be whole."""
+    db, _ = docs
+    db.execute("INSERT INTO docs (id, b) SELECT g, g::bit(16) FROM generate_series(1, 50) g")
+    db.execute(
+        "CALL dbms_vector.create_index('bits', 'docs', 'b', idx_distance_metric => 'HAMMING', idx_accuracy => 95::numeric, idx_parallel_creation => 1.0)"
+    )
+    db.execute("CALL dbms_vector.rebuild_index('bits', idx_accuracy => 80::numeric)")
+    assert one(db, "SELECT default_accuracy FROM pythia.v$vector_index WHERE index_name = 'BITS'") == 80
+    ask = (
+        "SELECT dbms_vector.index_accuracy_query(NULL, 'bits', B'0000000000000001', 3::numeric, {}::numeric)"
+    )
+    assert "Accuracy achieved" in one(db, ask.format(90))
+    with pytest.raises(
+        psycopg.errors.InvalidParameterValue, match="target_accuracy must be a whole number, not 90.5"
+    ):
+        db.execute(ask.format(90.5).encode())
+
+
+def test_arguments_have_oracles_names(docs: tuple[pythiadb.Connection, int]) -> None:
+    db, index_id = docs
+    schema = one(db, "SELECT current_schema()")
+    names = f"owner_name => '{schema}', index_name => 'docs_graph'"
+    assert notices(db, f"get_index_status({names})")[0] == f"Index objn: {index_id}"
+    assert notices(db, f"create_checkpoint(idx_owner => '{schema}', idx_name => 'docs_graph')") == []
+
+
+def test_rebuild_says_that_a_table_is_not_there(docs: tuple[pythiadb.Connection, int]) -> None:
+    db, _ = docs
+    schema = one(db, "SELECT current_schema()")
+    with pytest.raises(psycopg.errors.UndefinedTable, match='relation "nowhere" does not exist'):
+        notices(db, "rebuild_index('docs_graph', 'nowhere')")
+    with pytest.raises(psycopg.errors.UndefinedTable, match=f'relation "{schema}.nowhere" does not exist'):
+        notices(db, f"rebuild_index('docs_graph', 'nowhere', idx_owner => '{schema}')")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sqlstate", "message"),
+    [
+        ("NULL, 10, 90", "22004", "the query vector must not be null"),
+        ("'[3,4]', 0, 90", "22023", "top_k must be at least 1, not 0"),
+        ("'[3,4]', NULL, 90", "22023", "top_k must be at least 1, not NULL"),
+        ("'[3,4]', 10, 101", "22023", "target accuracy must be between 1 and 100, not 101"),
+        ("'[3,4]', 10, query_param => '{}'", "22023", "query_param has no parameter of a search: {}"),
+        ("'[3,4]', 10, query_param => '[1]'", "22023", "query_param has no parameter of a search: [1]"),
+        ("'[3,4]', 10, query_param => '{\"accuracy\": \"high\"}'", "22023", 'query_param has no parameter of a search: {"accuracy": "high"}'),
+        ("'[3,4]', 10, query_param => '{\"efsearch\": 0}'", "22023", 'query_param has no parameter of a search: {"efsearch": 0}'),
+    ],
+)  # fmt: skip
+def test_accuracy_query_that_asks_for_nothing(
+    docs: tuple[pythiadb.Connection, int], arguments: str, sqlstate: str, message: str
+) -> None:
+    db, _ = docs
+    with pytest.raises(psycopg.Error) as caught:
+        db.execute(f"SELECT dbms_vector.index_accuracy_query(NULL, 'docs_graph', {arguments})".encode())
+    assert (caught.value.sqlstate, caught.value.diag.message_primary) == (sqlstate, message)
+
+
+def test_views_show_the_structure_that_was_built(db: pythiadb.Connection) -> None:
+    """Parameters that the definition leaves open are those of the build; refreshes are no repopulations."""
+    db.execute("CREATE TABLE docs (id int PRIMARY KEY, v vector(2))")
+    db.execute(
+        "INSERT INTO docs SELECT g, ARRAY[g, g * g % 101]::real[]::vector FROM generate_series(1, 5000) g"
+    )
+    db.execute("CALL pythia.create_vector_index('i', 'docs', 'v', organization => 'NEIGHBOR PARTITIONS')")
+    number = one(db, "SELECT id FROM pythia.vector_index WHERE relation = 'docs'::regclass")
+    columns = "num_neighbor_partitions, min_partition_vectors_count, max_partition_vectors_count"
+    ((partitions, least, most),) = shown(db, "v$vector_partitions_index", columns, number)
+    assert 0 <= least < 5000 / partitions < most <= 5000
+    db.execute("INSERT INTO docs VALUES (0, '[1,1]')")
+    status = "SELECT pending_rows = 0 AND rows = 5001 FROM pythia.vector_index_status WHERE id = %s"
+    wait_until(lambda: one(db, status, number))
+    assert shown(db, "v$vector_index", "num_repop, num_vectors", number) == [(0, 5001)]
+    db.execute("CALL pythia.rebuild_vector_index('i', organization => 'INMEMORY NEIGHBOR GRAPH')")
+    assert shown(db, "v$vector_index", "num_repop", number) == [(1,)]
+    columns = "num_layers, sparse_layer_vectors, total_edges, num_neighbors, efconstruction"
+    ((layers, sparse, edges, neighbors, efconstruction),) = shown(db, "v$vector_graph_index", columns, number)
+    assert layers > 1
+    assert 0 < sparse < 5000 < edges <= 2 * neighbors * 5001
+    assert efconstruction > 0
+
+
+@pytest.mark.parametrize(
+    ("stage", "shown_as"),
+    [
+        (None, "Initialization"),
+        ("loading", "Loading Vectors"),
+        ("linking", "Graph Construction"),
+        ("measuring accuracy", "Measuring Accuracy"),
+    ],
+)
+def test_stages_of_a_build_have_oracles_names(
+    docs: tuple[pythiadb.Connection, int], stage: str | None, shown_as: str
+) -> None:
+    db, index_id = docs
+    with db.transaction(force_rollback=True):
+        db.execute(
+            "UPDATE pythia.vector_index SET status = 'BUILDING', progress = %s WHERE id = %s",
+            (Jsonb({"stage": stage, "percent": 40}), index_id),
+        )
+        assert notices(db, "get_index_status(NULL, 'docs_graph')")[1] == f"Stage: HNSW Index {shown_as}"

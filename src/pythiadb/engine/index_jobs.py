@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -86,7 +86,7 @@ class IndexJobs:
 
     def long_job(self, index: StoredIndex, has_new_queries: Callable[[], bool]) -> str | None:
         """Return the long job that an index needs most; `has_new_queries`: whether queries of users were captured since it was asked."""
-        if index.status == "FAILED":
+        if index.status == "FAILED" or index.lacks_its_table:
             return None
         # Files may be gone though they are open here: a worker found them damaged, or somebody deleted them.
         here = index.token is not None and self._files.has_version(str(index.token))
@@ -119,7 +119,9 @@ class IndexJobs:
         """Keep an error for whoever waits for a build, or looks at the index; damaged files are made anew."""
         if isinstance(error, CorruptedIndex) and index.token is not None:
             self._files.remove_version(str(index.token))
-        elif index.status == "BUILDING" or index.token is None or isinstance(error, OutOfMemory):
+        elif job == "build" and (
+            index.status == "BUILDING" or index.token is None or isinstance(error, OutOfMemory)
+        ):
             self._store.fail(index, _reason(error), getattr(error, "sqlstate", None))
         else:
             self._store.note_error(index, job, _reason(error))
@@ -151,9 +153,8 @@ class IndexJobs:
             folders = [self._files.new_segment(), self._files.new_segment()]
             held = HeldBack(snapshot.batches(), planned.hold_back_every)
             organization = planned.definition.organization
-            definition = self._write_segment(
-                index, organization, folders[0], held.others(), progress=progress
-            )
+            others = _counted(held.others(), planned.rows, progress)
+            definition = self._write_segment(index, organization, folders[0], others, progress=progress)
             self._write_segment(index, organization, folders[1], held.rows)
         parts = [
             Part(open_segment(folder, definition, verify=False), None)
@@ -168,10 +169,16 @@ class IndexJobs:
         facts = {
             "built_seconds": round(seconds, 3),
             "changes": version.rows,
+            "builds": index.facts.get("builds", 0) + 1,
             "organization": ORGANIZATION_NAMES[organization],
             "race": None if outcome is None else outcome.facts,
         }
-        return lambda now: self._publish(now, manifest, {}, snapshot, facts)
+
+        def finish(now: StoredIndex) -> None:
+            if now.asked == index.asked:  # else it is built once more, as it was asked for meanwhile
+                self._publish(now, manifest, {}, snapshot, facts)
+
+        return finish
 
     def _plan(
         self, index: StoredIndex, snapshot: Snapshot, progress: _Progress
@@ -222,6 +229,8 @@ class IndexJobs:
         curve = self._first_curve(index, version) if restructured else None
 
         def finish(now: StoredIndex) -> None:
+            if now.token is None:  # its versions were taken away meanwhile
+                return
             newest = self._newest(now)
             segments, deleted = merged(newest, previous, names, folder.name)
             manifest = replace(newest.manifest, segments=segments, curve=curve or newest.manifest.curve)
@@ -238,12 +247,14 @@ class IndexJobs:
         facts["measured_rows"] = version.rows
 
         def finish(now: StoredIndex) -> None:
+            if now.token is None:  # as above
+                return
             facts["changes"] = changes(now) - changes(index)  # those of the meantime were not measured
             newest = self._newest(now)
             deleted = {part.segment.name: part.dead for part in newest.parts}
             curve = measured.curve.to_json() if measured else newest.manifest.curve
-            self._publish(now, replace(newest.manifest, curve=curve), deleted, None, facts)
-            if measured:
+            published = self._publish(now, replace(newest.manifest, curve=curve), deleted, None, facts)
+            if measured and published:
                 self._store.store_accuracy(now, measured.rows)
 
         return finish
@@ -296,21 +307,35 @@ class IndexJobs:
     def _publish(
         self, index: StoredIndex, manifest: Manifest, deleted: Deleted, snapshot: Snapshot | None,
         facts: dict[str, Any], *, prune: bool = True,
-    ) -> None:  # fmt: skip
-        """Write a version's files, then commit its row; without a snapshot, that of the version before still holds."""
+    ) -> bool:  # fmt: skip
+        """Write a version's files, then commit its row; without a snapshot, that of the version before still holds.
+
+        Returns False if the index is not what it was made for any more; the files are removed in time.
+        """
         manifest = replace(manifest, number=index.version + 1, token=str(uuid4()))
         write_version(self._files.versions, manifest, deleted)
         opened = self._versions.open(manifest.token)
         segments = [
-            {**segment, "bytes": part.segment.bytes, "dead": len(part.dead)}
+            {**segment, "bytes": part.segment.bytes, "dead": len(part.dead), "facts": part.segment.facts}
             for segment, part in zip(manifest.segments, opened.parts, strict=True)
         ]
         version = NewVersion(
             manifest.number, manifest.token, opened.rows, manifest.definition.dimensions, "built_seconds" in facts,
             index.facts | facts | {"segments": segments, "bytes": opened.bytes},
         )  # fmt: skip
-        self._store.publish(index, version, snapshot, prune=prune)
-        self._memory.keep(self._key(index), opened.bytes)
+        published = self._store.publish(index, version, snapshot, prune=prune)
+        if published:
+            self._memory.keep(self._key(index), opened.bytes)
+        return published
+
+
+def _counted(batches: Iterable[Batch], rows: int, progress: _Progress) -> Iterator[Batch]:
+    """Tell how many of the rows have been read while they are."""
+    read = 0
+    for batch in batches:
+        progress("loading", min(read / max(rows, 1), 1.0))
+        read += len(batch)
+        yield batch
 
 
 def _reason(error: Exception) -> str:
@@ -329,8 +354,12 @@ def _definition(index: StoredIndex, dimensions: int, organization: str) -> Defin
     )  # fmt: skip
 
 
+class Dropped(Exception):
+    """The index of a build is there no more."""
+
+
 class _Progress:
-    """Writes a build's progress to the database, not too often."""
+    """Writes a build's progress to the database, not too often. Raises Dropped, which ends a build that nobody wants any more."""
 
     def __init__(self, store: IndexStore, index: StoredIndex) -> None:
         self._store = store
@@ -341,5 +370,8 @@ class _Progress:
         now = time.monotonic()
         if now - self._written > PROGRESS_SECONDS:
             self._written = now
+            is_there = True
             with suppress(psycopg.Error):  # the build matters, not its picture
-                self._store.set_progress(self._index, stage, share)
+                is_there = self._store.set_progress(self._index, stage, share)
+            if not is_there:
+                raise Dropped

@@ -69,16 +69,17 @@ class Searcher:
             files, worker.settings.max_index_versions, worker.settings.vector_memory_bytes
         )
         self.captures = Captures(files.captured, worker.settings.index_captured_queries)
-        self._seconds: dict[int, float] = {}  # by index: what a search has lately taken
+        # by index, without and with a filter: what a search has lately taken
+        self._seconds: dict[tuple[int, bool], float] = {}
         self.searches = 0
 
     def answer_at_once(self, session: Session, command: Command) -> Lines | None:
         """Return the answer of a search that is known to be quick; None for all others."""
         search = Search.read(command.payload)
-        if search.predicate is not None or search.options.get("exact"):
+        if search.options.get("exact"):
             return None
         version = self.versions.newest(search.versions)
-        if version is None or self._expected(version, search.k) > AT_ONCE_SECONDS:
+        if version is None or self._expected(version, search) > AT_ONCE_SECONDS:
             return None
         return self._answer(version, search, session.dbname)
 
@@ -102,8 +103,8 @@ class Searcher:
             reason = f"the index cannot judge the filter: {error.detail or error.message}"
             return [*NOT_HERE[:3], orjson.dumps({"exact": reason})]
         seconds = time.perf_counter() - started
-        if search.predicate is None and not search.options.get("exact"):
-            self._note(version, search.k, seconds)
+        if not search.options.get("exact"):
+            self._note(version, search, seconds)
         self.searches += 1
         self.captures.note(dbname, version, search)
         facts = None
@@ -112,13 +113,18 @@ class Searcher:
         letter = complete_letter(version, found, search.k)
         return [str(version.number).encode(), keys_literal(version, found), letter, facts]
 
-    def _expected(self, version: IndexVersion, k: int) -> float:
-        return self._seconds.get(version.definition.index_id, 0.0) * (1 + k / 200)
+    def _expected(self, version: IndexVersion, search: Search) -> float:
+        return self._seconds.get(_sort(version, search), 0.0) * (1 + search.k / 200)
 
-    def _note(self, version: IndexVersion, k: int, seconds: float) -> None:
-        index_id = version.definition.index_id
-        per_search = seconds / (1 + k / 200)
-        self._seconds[index_id] = 0.9 * self._seconds.get(index_id, per_search) + 0.1 * per_search
+    def _note(self, version: IndexVersion, search: Search, seconds: float) -> None:
+        sort = _sort(version, search)
+        per_search = seconds / (1 + search.k / 200)
+        self._seconds[sort] = 0.9 * self._seconds.get(sort, per_search) + 0.1 * per_search
+
+
+def _sort(version: IndexVersion, search: Search) -> tuple[int, bool]:
+    """Return what searches that take about as long have in common."""
+    return version.definition.index_id, search.predicate is not None
 
 
 def _not_here(refusal: OutOfMemory | None) -> Lines:

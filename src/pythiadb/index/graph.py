@@ -79,7 +79,7 @@ def build(folder: Path, definition: Definition, *, threads: int, progress: Progr
     vectors = DenseStore(folder, definition).data
     neighbors = max(definition.parameters.get("neighbors") or NEIGHBORS, LEAST_NEIGHBORS)
     ef = definition.parameters.get("efconstruction") or _EF_CONSTRUCTION
-    build_graph(
+    found = build_graph(
         folder, vectors, definition.distance, neighbors=neighbors, ef=ef, threads=threads, progress=progress
     )
-    return {"neighbors": neighbors, "efconstruction": ef}
+    return {"neighbors": neighbors, "efconstruction": ef, **found}

@@ -181,8 +181,11 @@ def build_partitions(
     samples: int,
     threads: int,
     progress: Progress,
-) -> None:
-    """Write the partitions of [n, d] vectors: centroids trained on up to `samples` rows each, codes, directory."""
+) -> dict[str, int]:
+    """Write the partitions of [n, d] vectors: centroids trained on up to `samples` rows each, codes, directory.
+
+    Returns how many rows the least and the most filled partition have.
+    """
     index = _new_partitions(vectors.shape[1], partitions, distance)
     faiss.omp_set_num_threads(threads)
     progress("training", 0.0)
@@ -193,7 +196,7 @@ def build_partitions(
         progress("assigning", start / len(vectors))
         index.add(_padded(chunk, index.d))
     faiss.omp_set_num_threads(1)
-    _write_lists(folder, index)
+    return _write_lists(folder, index)
 
 
 def build_graph(
@@ -205,8 +208,11 @@ def build_graph(
     ef: int,
     threads: int,
     progress: Progress,
-) -> None:
-    """Write the graph of [n, d] vectors. While it is built, the vectors are in memory once."""
+) -> dict[str, int]:
+    """Write the graph of [n, d] vectors. While it is built, the vectors are in memory once.
+
+    Returns its layers, its edges, and how many rows are in more layers than the lowest.
+    """
     index = faiss.IndexHNSWFlat(vectors.shape[1], neighbors, _graph_metric(distance))
     index.hnsw.efConstruction = ef
     faiss.omp_set_num_threads(threads)
@@ -215,6 +221,18 @@ def build_graph(
         index.add(np.ascontiguousarray(chunk))
     faiss.omp_set_num_threads(1)
     _write(index, folder / GRAPH_FILE, faiss.IO_FLAG_SKIP_STORAGE)
+    links = index.hnsw.neighbors
+    return {
+        "layers": index.hnsw.max_level + 1,
+        "edges": _count(faiss.rev_swig_ptr(links.data(), links.size()), least=0),
+        "sparse_vectors": _count(faiss.vector_to_array(index.hnsw.levels), least=2),
+    }
+
+
+def _count(values: NDArray[np.int32], least: int) -> int:
+    """Count values that are not less, without a copy of all."""
+    parts = (values[start : start + _CHUNK_BYTES] for start in range(0, len(values), _CHUNK_BYTES))
+    return sum(int(np.count_nonzero(part >= least)) for part in parts)
 
 
 def _new_partitions(dimensions: int, partitions: int, distance: str) -> Any:
@@ -261,7 +279,7 @@ def _padded(rows: Floats, width: int) -> Floats:
     return np.pad(rows, ((0, 0), (0, width - rows.shape[1])))
 
 
-def _write_lists(folder: Path, index: Any) -> None:
+def _write_lists(folder: Path, index: Any) -> dict[str, int]:
     """Write codes and row numbers of all partitions as faiss's on-disk lists expect them, and the index without them."""
     lists = faiss.downcast_InvertedLists(index.invlists)
     code_bytes = lists.block_size // _BLOCK_ROWS
@@ -283,6 +301,7 @@ def _write_lists(folder: Path, index: Any) -> None:
     empty = faiss.ArrayInvertedLists(index.nlist, code_bytes)
     index.replace_invlists(empty, False)
     _write(index, folder / PARTITIONS_FILE)
+    return {"least": int(directory[:, 0].min()), "most": int(directory[:, 0].max())}
 
 
 def _write(index: Any, path: Path, flags: int = 0) -> None:

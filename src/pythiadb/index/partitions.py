@@ -25,6 +25,7 @@ _SAMPLE_BYTES = 512 << 20
 _MANY = 64  # queries in one call
 _CODE = 1 / 20  # cost of a row's code, over that of fetching a row
 _CALL = 300
+_COUNTED = 16  # rows a partition, of a selection, that tell how many are in each
 _WITNESSES = 4  # times k: the rows whose partitions tell whether enough were scanned
 _LATE = 0.08  # share of them that the farther half of the partitions may hold
 _UNSURE = 0.15  # share of the k nearest that the worse half of the candidates may hold
@@ -107,12 +108,18 @@ class PartitionsSegment(Segment):
         k / share are asked of all: what is wanted grows with the root of k. Where they are rare near the query, it takes more.
         Fewer than what costs as much as the call itself are not worth a neighbor that is missed.
         """
-        if selection.partition_counts is None:
-            selection.partition_counts = self.index.counts(selection.positions)
+        counts = selection.partition_counts
+        if counts is None:
+            counts = selection.partition_counts = self._counts(selection)
         met = effort.probes / self.index.partitions * self.rows * selection.share**0.5
-        enough = int(np.searchsorted(np.cumsum(selection.partition_counts[order]), met)) + 1
+        enough = int(np.searchsorted(np.cumsum(counts[order]), met)) + 1
         free = round(_CALL * self.index.partitions / (_CODE * self.rows))
         return min(max(effort.probes, enough, free), self.index.partitions)
+
+    def _counts(self, selection: Selection) -> NDArray[np.float64]:
+        """Return about how many of the rows are in each partition."""
+        sample = selection.sample(_COUNTED * self.index.partitions)
+        return np.asarray(self.index.counts(sample) * (selection.count / max(len(sample), 1)), np.float64)
 
     def _rescored(self, query: Query, found: Positions, k: int) -> Hits:
         if found[-1] < 0:  # fewer rows than asked for, which come first
@@ -148,7 +155,7 @@ def build(folder: Path, definition: Definition, *, threads: int, progress: Progr
     parameters = definition.parameters
     partitions = partitions_for(len(vectors), parameters)
     samples = samples_for(partitions, definition.dimensions, parameters)
-    build_partitions(
+    found = build_partitions(
         folder,
         vectors,
         definition.distance,
@@ -157,4 +164,4 @@ def build(folder: Path, definition: Definition, *, threads: int, progress: Progr
         threads=threads,
         progress=progress,
     )
-    return {"partitions": partitions, "samples_per_partition": samples}
+    return {"partitions": partitions, "samples_per_partition": samples, **found}

@@ -43,6 +43,7 @@ class Segment(ABC):
         self.name = folder.name
         self.definition = definition
         self.rows: int = manifest["rows"]
+        self.facts: dict[str, int] = manifest.get("facts", {})  # of its structure, for views
         self.bytes = container.folder_bytes(manifest)
         self.keys = open_keys(folder, definition.key_type)
         self.store: Store = open_store(folder, definition)

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 Mask = NDArray[np.bool_]
 
+# Primes, each about twice the one before: rows at such a distance from each other are no sample of what repeats every few rows.
+_STEPS = (1, 3, 7, 17, 37, 79, 163, 331, 673, 1361, 2729, 5471, 10949)
 NEARLY_ALL = 0.9  # share of the rows from which on a search need not look further than without a selection
 
 
@@ -22,7 +24,7 @@ class Selection:
     def __init__(self, mask: Mask) -> None:
         self.mask = mask
         self.count = int(np.count_nonzero(mask))
-        self.partition_counts: NDArray[np.int64] | None = None  # kept for the segment with these rows
+        self.partition_counts: NDArray[np.float64] | None = None  # kept for the segment with these rows
 
     @property
     def share(self) -> float:
@@ -39,6 +41,11 @@ class Selection:
     def narrowed(self, mask: Mask) -> Selection:
         """Return the rows of this selection that are in the mask too."""
         return Selection(self.mask & mask)
+
+    def sample(self, least: int) -> NDArray[np.int64]:
+        """Return the numbers of at least so many of the rows, spread over all of them; of all where they are fewer."""
+        step = max(step for step in _STEPS if step == 1 or step * least <= self.count)
+        return np.flatnonzero(self.mask[::step]) * step
 
     @cached_property
     def positions(self) -> NDArray[np.int64]:

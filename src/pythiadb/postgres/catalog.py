@@ -10,7 +10,7 @@ import psycopg
 from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 
-from pythiadb.sql.rewrite import Column, Model, Table, VectorIndex
+from pythiadb.sql.rewrite import Column, Function, Model, Table, VectorIndex
 
 _PRIMARY_KEY = """
     SELECT array_agg(quote_ident(a.attname) ORDER BY k.n)
@@ -51,6 +51,16 @@ _TABLE = """
 
 _COLUMNS = """
     SELECT a.attname FROM pg_attribute a WHERE a.attrelid = to_regclass(%s) AND a.attnum > 0 AND NOT a.attisdropped
+"""
+
+# Arguments decide which of several functions is called; without their types each may be meant.
+_FUNCTION = """
+    WITH n AS (SELECT parse_ident(%s) AS parts)
+    SELECT bool_or(p.provolatile = 'v'), bool_or(p.proretset)
+    FROM n CROSS JOIN pg_proc p
+    WHERE p.proname = n.parts[cardinality(n.parts)] AND p.prokind = 'f'
+      AND CASE WHEN cardinality(n.parts) = 1 THEN pg_function_is_visible(p.oid)
+               ELSE p.pronamespace = to_regnamespace(quote_ident(n.parts[cardinality(n.parts) - 1])) END
 """
 
 # An index that has a version answers from it, whatever has become of a rebuild; whether it may, each search finds out by itself.
@@ -99,6 +109,7 @@ class SessionCatalog:
         self._columns: dict[str, frozenset[str] | None] = {}
         self._indexes: dict[str, tuple[VectorIndex, ...]] = {}
         self._named_indexes: dict[str, VectorIndex | None] = {}
+        self._functions: dict[str, Function | None] = {}
         self._states: Any = None
         self._looked_at = 0.0
         self._path = ""
@@ -168,6 +179,13 @@ class SessionCatalog:
             self._named_indexes[name] = VectorIndex(*rows[0]) if rows else None
         return self._named_indexes[name]
 
+    def function(self, name: str) -> Function | None:
+        """Return what the functions of a name may do, or None when there is none."""
+        if name not in self._functions:
+            rows = self._ask(_FUNCTION, name)
+            self._functions[name] = Function(*rows[0]) if rows[0][0] is not None else None
+        return self._functions[name]
+
     def forget(self) -> None:
         """Drop what is remembered: a definition changed."""
         self._keys.clear()
@@ -176,6 +194,7 @@ class SessionCatalog:
         self._columns.clear()
         self._indexes.clear()
         self._named_indexes.clear()
+        self._functions.clear()
         self._version = next(_versions)
 
     def _look_at_indexes(self) -> None:

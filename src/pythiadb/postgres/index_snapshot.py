@@ -81,7 +81,7 @@ class Snapshot:
 
     @property
     def _has_vector(self) -> sql.Composable:
-        return sql.SQL("{} IS NOT NULL").format(sql.Identifier(self._index.column))
+        return sql.SQL("{} IS NOT NULL").format(_name(self._index.column))
 
     def changed_keys(self, version: int) -> list[Any]:
         """Return the keys that the journal holds beyond a version."""
@@ -97,16 +97,16 @@ class Snapshot:
     def rows_of(self, keys: list[Any]) -> Iterator[Batch]:
         """Yield the rows of these keys that are there and have a vector."""
         condition = sql.SQL("{} = ANY (%s::{}[]) AND {} IS NOT NULL").format(
-            sql.Identifier(self._index.key),
+            _name(self._index.key),
             sql.SQL({"int": "bigint"}.get(self._index.key_type, self._index.key_type)),
-            sql.Identifier(self._index.column),
+            _name(self._index.column),
         )
         yield from self._stream(condition, (keys,), dimensions=self._index.dimensions)
 
     def _stream(
         self,
         condition: sql.Composable,
-        parameters: tuple[Any, ...] | None = None,
+        parameters: tuple[Any, ...] = (),
         *,
         sampled: sql.Composable = _NOTHING,
         dimensions: int | None = None,
@@ -116,15 +116,14 @@ class Snapshot:
         query = sql.SQL(
             "SELECT {key}{cast}, {vector}{columns} FROM {schema}.{table}{sampled} WHERE {condition}"
         ).format(
-            key=sql.Identifier(index.key),
+            key=_name(index.key),
             cast=_key_cast(index),
             vector=_vector_bytes(self._connection, index),
             columns=sql.SQL("").join(
-                sql.SQL(", {}{}").format(sql.Identifier(name), _column_cast(kind))
-                for name, kind in index.columns
+                sql.SQL(", {}{}").format(_name(name), _column_cast(kind)) for name, kind in index.columns
             ),
-            schema=sql.Identifier(index.schema),
-            table=sql.Identifier(index.table),
+            schema=_name(index.schema),
+            table=_name(index.table),
             sampled=sampled,
             condition=condition,
         )
@@ -197,6 +196,11 @@ def journal(index: StoredIndex) -> sql.Identifier:
     return sql.Identifier("vecsys", f"journal_{index.index_id}")
 
 
+def _name(identifier: str) -> sql.Identifier:
+    """Return a name for a query with parameters, in which psycopg reads percent signs."""
+    return sql.Identifier(identifier.replace("%", "%%"))
+
+
 def _key_cast(index: StoredIndex) -> sql.SQL:
     return sql.SQL("::bigint" if index.key_type == "int" else "::text")
 
@@ -208,14 +212,14 @@ def _column_cast(kind: str) -> sql.SQL:
 
 def _vector_bytes(connection: psycopg.Connection[Any], index: StoredIndex) -> sql.Composable:
     """Return the expression of a vector's binary form."""
-    column = sql.Identifier(index.column)
+    column = _name(index.column)
     if index.vector_type == "bit":
         return sql.SQL("bit_send({})").format(column)
     row = connection.execute(
         "SELECT quote_ident(n.nspname) FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE extname = 'vector'"
     ).fetchone()
     assert row is not None
-    schema = sql.SQL(row[0])
+    schema = sql.SQL(row[0].replace("%", "%%"))
     if index.vector_type == "sparsevec":
         return sql.SQL("{}.sparsevec_send({})").format(schema, column)
     return sql.SQL("{}.vector_send({}::{}.vector)").format(schema, column, schema)

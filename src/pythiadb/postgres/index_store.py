@@ -54,6 +54,17 @@ class StoredIndex:
     facts: dict[str, Any]
     restored: bool  # versions and journal are another cluster's: this database was restored from a dump
 
+    @property
+    def asked(self) -> tuple[Any, ...]:
+        """What a version was made for. REBUILD and renamed columns change it: then the version is not what is wanted any more."""
+        names = [name for name, _ in self.columns]
+        return self.organization, self.distance, self.target_accuracy, self.parameters, names
+
+    @property
+    def lacks_its_table(self) -> bool:
+        """Whether the table is not what an index needs, see pythia.follow_table: the change that mends it asks for a build."""
+        return self.status == "UNUSABLE" and self.token is None
+
 
 @dataclass(frozen=True, slots=True)
 class NewVersion:
@@ -101,9 +112,11 @@ class IndexStore:
         """Bring triggers and names up to the table; start anew where versions and journal are another cluster's."""
         with self.connection.transaction():
             _lock_table(self.connection, index)
+            if index.restored:
+                self._forget_versions(index)
             self.connection.execute("SELECT pythia.follow_table(%s)", (index.index_id,))
-        if index.restored:
-            self._forget_versions(index)
+            if index.restored:
+                self.connection.execute(sql.SQL("DELETE FROM {}").format(journal(index)))
 
     @contextmanager
     def snapshot(self, index: StoredIndex) -> Iterator[Snapshot]:
@@ -115,20 +128,22 @@ class IndexStore:
             yield Snapshot(connection, index)
             connection.rollback()
 
-    def set_progress(self, index: StoredIndex, stage: str, share: float) -> None:
-        """Show how far a build is; seen by pythia.vector_index_status."""
-        self.connection.execute(
+    def set_progress(self, index: StoredIndex, stage: str, share: float) -> bool:
+        """Show how far a build is, seen by pythia.vector_index_status; return False if the index is there no more."""
+        written = self.connection.execute(
             "UPDATE pythia.vector_index SET progress = %s WHERE id = %s",
             (Jsonb({"stage": stage, "percent": round(100 * share)}), index.index_id),
         )
+        return written.rowcount > 0
 
     def publish(
         self, index: StoredIndex, version: NewVersion, snapshot: Snapshot | None, *, prune: bool
-    ) -> None:
+    ) -> bool:
         """Commit a version's row: from here on statements may use it. The snapshot must be older than this call.
 
         Without a snapshot the rows are those of the version before. In the same transaction older versions go, and what the
         new one contains goes from the journal (with `prune`): whoever does not see the new row still sees the old ones and those of the journal.
+        Returns False, and changes nothing, if the table has lost meanwhile what an index needs, or another kind of index was asked for.
         """
         names = {"id": index.index_id, "version": version.number, "token": version.token, "rows": version.rows,
                  "facts": Jsonb(version.facts), "dimensions": version.dimensions, "built": version.built}  # fmt: skip
@@ -138,6 +153,8 @@ class IndexStore:
             source = "VALUES (%(snapshot)s::pg_snapshot, %(fingerprint)s)"
             names |= {"snapshot": snapshot.text, "fingerprint": snapshot.fingerprint}
         with self.connection.transaction():
+            if not self._may_publish(index):
+                return False
             self.connection.execute(
                 "INSERT INTO pythia.vector_index_version (index_id, version, token, rows, facts, snapshot, fingerprint) "
                 f"SELECT %(id)s, %(version)s, %(token)s, %(rows)s, %(facts)s, s.* FROM ({source}) AS s",
@@ -163,6 +180,21 @@ class IndexStore:
             removed = self._prune(index, snapshot) if prune and snapshot is not None else 0
         if removed >= VACUUM_ROWS:
             self.connection.execute(sql.SQL("VACUUM {}").format(journal(index)))
+        return True
+
+    def _may_publish(self, index: StoredIndex) -> bool:
+        """Lock an index's row, for which an ALTER TABLE or a REBUILD may have to end first, and see what has become of it then."""
+        asked = self.connection.execute(
+            "SELECT organization, distance, target_accuracy, parameters, include_columns::text[] "
+            "FROM pythia.vector_index WHERE id = %s FOR NO KEY UPDATE",
+            (index.index_id,),
+        ).fetchone()
+        usable = self.connection.execute(
+            "SELECT i.status <> 'UNUSABLE' OR EXISTS (SELECT FROM pythia.vector_index_version v WHERE v.index_id = i.id) "
+            "FROM pythia.vector_index i WHERE i.id = %s",
+            (index.index_id,),
+        ).fetchone()
+        return asked == index.asked and usable == (True,)
 
     def _prune(self, index: StoredIndex, snapshot: Snapshot) -> int:
         statement = sql.SQL("DELETE FROM {} WHERE pg_visible_in_snapshot(xid, %s::pg_snapshot)")
@@ -194,11 +226,14 @@ class IndexStore:
         )
 
     def _forget_versions(self, index: StoredIndex) -> None:
-        with self.connection.transaction():
-            self.connection.execute(
-                "DELETE FROM pythia.vector_index_version WHERE index_id = %s", (index.index_id,)
-            )
-            self.connection.execute(sql.SQL("DELETE FROM {}").format(journal(index)))
+        """Remove what was built of an index, and why it was not used."""
+        self.connection.execute(
+            "DELETE FROM pythia.vector_index_version WHERE index_id = %s", (index.index_id,)
+        )
+        self.connection.execute(
+            "UPDATE pythia.vector_index SET status = 'BUILDING', error = NULL, error_code = NULL WHERE id = %s",
+            (index.index_id,),
+        )
 
     def store_accuracy(self, index: StoredIndex, rows: Sequence[dict[str, Any]]) -> None:
         """Replace what was measured of an index."""

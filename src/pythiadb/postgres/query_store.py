@@ -60,10 +60,10 @@ class QueryStore:
         )
 
     def is_new(self, index_id: int, since: float, fewest: int) -> bool:
-        """Tell whether there are enough queries, and half of them came after a time (seconds since 1970)."""
+        """Tell whether there are enough different queries, and half of them came first after a time (seconds since 1970)."""
         row = self._connection.execute(
-            "SELECT count(*) >= %s AND 2 * count(*) FILTER (WHERE captured_at > to_timestamp(%s)) >= count(*) "
-            "FROM pythia.vector_query WHERE index_id = %s",
+            "SELECT count(*) >= %s AND 2 * count(*) FILTER (WHERE v.first > to_timestamp(%s)) >= count(*) "
+            "FROM (SELECT min(captured_at) AS first FROM pythia.vector_query WHERE index_id = %s GROUP BY query) AS v",
             (fewest, since, index_id),
         ).fetchone()
         return row == (True,)

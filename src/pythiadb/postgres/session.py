@@ -17,7 +17,7 @@ from psycopg.copy import Writer
 from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 
-from pythiadb.errors import ClusterError, EngineUnavailable, InterfaceError, InvalidParameter
+from pythiadb.errors import ClusterError, DroppedIndex, EngineUnavailable, InterfaceError, InvalidParameter
 from pythiadb.postgres import adapt, cluster, install
 from pythiadb.postgres.catalog import SessionCatalog
 from pythiadb.postgres.server import SUPERUSER, Server
@@ -60,9 +60,10 @@ class Cursor(psycopg.Cursor[Any]):
         values = bind_values(translation, params)
         try:
             self._run(translation, values, prepare=prepare, binary=binary)
-        except _STALE:
+        except _STALE as error:
             self.connection.catalog.forget()  # another session may have changed the table or the model
             if not (idle and translation.batched):
+                _explain_dropped_index(error)
                 raise
             self.connection.rollback()
             fresh = self.connection.translate(query, with_parameters=params is not None)
@@ -122,6 +123,17 @@ class Cursor(psycopg.Cursor[Any]):
         values = bind_values(translation, params)
         with super().copy(only_statement(translation), values, writer=writer) as copy:
             yield copy
+
+
+def _explain_dropped_index(error: psycopg.Error) -> None:
+    """Raise DroppedIndex if an index' own function is missing: its statement asks for a dropped index."""
+    message = error.diag.message_primary or ""
+    if isinstance(error, psycopg.errors.UndefinedFunction) and message.startswith("function vecsys."):
+        raise DroppedIndex(
+            "the vector index that the statement was made for does not exist any more",
+            detail=f"PostgreSQL says: {message}.",
+            hint="Run the statement again; one that was prepared by PREPARE: DEALLOCATE it, and PREPARE it again.",
+        ) from error
 
 
 class ServerCursor(psycopg.ServerCursor[Any]):

@@ -82,8 +82,8 @@ GRANT EXECUTE ON FUNCTION
     pythia.is_taken, pythia.vector_build_state, pythia.watch_vector_indexes, pythia.vector_organization,
     pythia.remove_orphaned_vector_indexes, pythia.vector_fingerprint, pythia.partition_files,
     pythia.vector_index_journal, pythia.column_list, pythia.check_index_options, pythia.owned_index_id, pythia.find_owned_index,
-    pythia.check_rebuilt_index, pythia.index_status_lines, pythia.check_index_version, pythia.qualified_index_name,
-    pythia.measured_accuracy, pythia.accuracy_sentence, pythia.report_accuracy,
+    pythia.check_rebuilt_index, pythia.whole_number, pythia.refuse_accuracy, pythia.index_status_lines, pythia.stage_name, pythia.check_index_version, pythia.qualified_index_name,
+    pythia.measured_accuracy, pythia.accuracy_parameters, pythia.accuracy_sentence, pythia.report_accuracy,
     pythia.vector_failure_code, pythia.raise_build_failure, pythia.race_line, pythia.chosen_organization,
     pythia.vector_memory, pythia.vector_memory_advice, pythia.vector_format_contents, pythia.vector_column_facts, pythia.vector_column_contents, pythia.owned_relation
 TO PUBLIC;
@@ -94,7 +94,7 @@ TO PUBLIC;
 -- Searching: vecsys.nearest_<id> and nearest_many_<id> run as the caller, who needs these; vecsys.candidates_<id> checks the right to SELECT.
 GRANT EXECUTE ON FUNCTION
     pythia.vector_index_names, pythia.vector_index_rows, pythia.exact_keys, pythia.may_lack_vectors, pythia.surviving_keys, pythia.filter_plan, pythia.estimate,
-    pythia.post_filter_cost, pythia.pre_filter_cost, pythia.in_filter_cost, pythia.neighbors_for, pythia.affordable_neighbors, pythia.ask_again, pythia.check_filter_type,
+    pythia.post_filter_cost, pythia.pre_filter_cost, pythia.in_filter_cost, pythia.judging_is_quick, pythia.neighbors_for, pythia.affordable_neighbors, pythia.ask_again, pythia.check_filter_type,
     pythia.vector_operator, pythia.vector_search, pythia.search_lines, pythia.check_searched_table, pythia.key_sql_type,
     pythia.gathered_candidates, pythia.gathered_keys,
     pythia.query_key(@extschema:vector@.vector), pythia.query_key(@extschema:vector@.halfvec),

@@ -7,27 +7,23 @@ else runs as it is written, which is exact.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pythiadb.errors import InvalidParameter
 from pythiadb.sql.blocks import Block
 from pythiadb.sql.distance_key import Distance, ordered_distance
 from pythiadb.sql.fetch_clause import Fetch
+from pythiadb.sql.functions import changes_from_call_to_call, makes_rows
 from pythiadb.sql.index_hints import Hint
-from pythiadb.sql.references import folded, has_aggregate, has_volatile, is_name
+from pythiadb.sql.references import folded, has_aggregate, is_name
 from pythiadb.sql.resolution import Owner, Scope, block_of
 from pythiadb.sql.rewrite import Catalog, VectorIndex
-from pythiadb.sql.scan import words
 from pythiadb.sql.source import Source, Span
 from pythiadb.sql.statements import query_of
 from pythiadb.sql.tables import Piece
 
-# Functions that give other than one row for a row.
-_ROW_SETS = words(
-    "UNNEST GENERATE_SERIES GENERATE_SUBSCRIPTS JSON_ARRAY_ELEMENTS JSONB_ARRAY_ELEMENTS JSON_ARRAY_ELEMENTS_TEXT "
-    "JSONB_ARRAY_ELEMENTS_TEXT JSON_EACH JSONB_EACH JSON_EACH_TEXT JSONB_EACH_TEXT JSON_OBJECT_KEYS JSONB_OBJECT_KEYS "
-    "JSONB_PATH_QUERY JSONB_POPULATE_RECORDSET JSON_POPULATE_RECORDSET REGEXP_MATCHES REGEXP_SPLIT_TO_TABLE STRING_TO_TABLE"
-)
+_EXACT = 100  # percent
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,50 +59,48 @@ def judge(source: Source, fetch: Fetch, catalog: Catalog) -> Indexed | str:
     block = block_of(source, fetch.start)
     if block is None or block.in_set or block.clause("FETCH").start != fetch.start + 1:
         return "the clause limits a set operation"
-    reason = _shape_reason(block, fetch)
+    reason = _shape_reason(block, fetch, catalog)
     if reason:
         return reason
     distance = ordered_distance(block)
     return distance if isinstance(distance, str) else _match(Scope(block, catalog), fetch, distance, catalog)
 
 
-def _shape_reason(block: Block, fetch: Fetch) -> str | None:
+def _shape_reason(block: Block, fetch: Fetch, catalog: Catalog) -> str | None:
     """The first reason in the kind of query."""
     source = block.source
-    selected = block.clause("SELECT")
+    shown = [*_outside(source, block.clause("SELECT")), *_outside(source, block.clause("ORDER"))]
     reasons = (
         "rows are taken WITH TIES" if fetch.has_ties else None,
-        "rows are taken by percent or partition" if _counts_otherwise(source, fetch) else None,
         "there is no FROM clause" if "FROM" not in block.clauses else None,
         "rows are grouped" if block.is_grouped else None,
-        "an aggregate or a window reads all rows" if _aggregates(source, selected) else None,
+        "an aggregate or a window reads all rows"
+        if any(has_aggregate(source, Span(i, i + 1)) for i in shown)
+        else None,
         "rows are DISTINCT" if block.is_distinct else None,
         # Another row takes the place of one that is gone when its lock is got.
         "rows are locked" if "FOR" in block.clauses else None,
-        "a function makes rows" if any(_makes_rows(source, i) for i in range(*selected)) else None,
+        "all rows of equal distance have to be put in order" if _orders_equals(block, fetch) else None,
+        "a function makes rows" if makes_rows(source, shown, catalog) else None,
         "the statement is stored" if _is_stored(source) else None,
     )
     return next((reason for reason in reasons if reason), None)
 
 
-def _counts_otherwise(source: Source, fetch: Fetch) -> bool:
-    return any(source.key(i) in ("PERCENT", "PARTITION", "PARTITIONS") for i in range(*fetch.count))
+def _orders_equals(block: Block, fetch: Fetch) -> bool:
+    """Tell whether an exact answer depends on keys behind the distance, which the index does not know."""
+    is_exact = fetch.mode == "EXACT" or fetch.wanted.get("accuracy") == _EXACT
+    return is_exact and len(block.source.split(block.clause("ORDER"), ",")) > 1
 
 
-def _aggregates(source: Source, span: Span) -> bool:
-    """Tell whether an aggregate or window function stands outside of the subqueries in a select list."""
+def _outside(source: Source, span: Span) -> Iterator[int]:
+    """The tokens that stand outside of the subqueries in a clause."""
     index = span.start
     while index < span.end:
         if source.is_open(index) and source.key(index + 1) in ("SELECT", "WITH", "VALUES"):
             index = source.partner[index]
-        elif has_aggregate(source, Span(index, index + 1)):
-            return True
+        yield index
         index += 1
-    return False
-
-
-def _makes_rows(source: Source, index: int) -> bool:
-    return source.key(index) in _ROW_SETS and source.is_open(index + 1)
 
 
 def _is_stored(source: Source) -> bool:
@@ -129,7 +123,9 @@ def _match(scope: Scope, fetch: Fetch, distance: Distance, catalog: Catalog) -> 
     if len(found) != 1:
         return _no_index(scope, distance, several=bool(found))
     piece, index, column, query = found[0]
-    reason = _metric_reason(distance, index) or _table_reason(piece, index) or _query_reason(scope, query)
+    reason = (
+        _metric_reason(distance, index) or _table_reason(piece, index) or _query_reason(scope, query, catalog)
+    )
     return (
         reason
         or _hint_reason(scope, fetch, piece, index)
@@ -195,10 +191,10 @@ def _table_reason(piece: Piece, index: VectorIndex) -> str | None:
     return f"an outer join may leave {piece.name} empty" if piece.is_optional else None
 
 
-def _query_reason(scope: Scope, query: Span) -> str | None:
+def _query_reason(scope: Scope, query: Span, catalog: Catalog) -> str | None:
     """Judge the operand that is searched for."""
     source = scope.source
-    if has_volatile(source, query):
+    if changes_from_call_to_call(source, query, catalog):
         return "a volatile function in the vector searched for"
     for name in scope.names(query):
         if name.owner is Owner.ROW:

@@ -89,7 +89,7 @@ def _accuracy(source: Source, start: int) -> tuple[Span, dict[str, int | float |
     if source.key(at) == "PARAMETERS" and source.is_open(at + 1):
         return Span(start, source.partner[at + 1] + 1), search_parameters(source, at + 1)
     if source.at(at).kind not in _VALUES:
-        return Span(start, at), {}
+        raise near(source, at)
     value = accuracy_at(source, at)
     behind = at + 1 + (source.key(at + 1) == "PERCENT")
     return Span(start, behind), {"accuracy": value}
@@ -124,7 +124,9 @@ def _parameter(source: Source, item: Span) -> tuple[str, int]:
     raise near(source, item.start)
 
 
-def whole_number(source: Source, index: int, name: str, low: int, high: int | None) -> int:
+def whole_number(
+    source: Source, index: int, name: str, low: int, high: int | None, *, hint: str | None = None
+) -> int:
     """The number at a token. Raises InvalidParameter for one outside the range, SQLSyntaxError for anything else."""
     token = source.at(index)
     if token.kind is not Kind.NUMBER:
@@ -133,13 +135,15 @@ def whole_number(source: Source, index: int, name: str, low: int, high: int | No
     if not fits:
         allowed = f"at least {low}" if high is None else f"between {low} and {high}"
         raise InvalidParameter(
-            f"{name} must be a whole number {allowed}, not {token.text}", detail=source.where(index)
+            f"{name} must be a whole number {allowed}, not {token.text}",
+            detail=source.where(index),
+            hint=hint,
         )
     return int(token.text)
 
 
-def near(source: Source, index: int) -> SQLSyntaxError:
+def near(source: Source, index: int, *, hint: str | None = None) -> SQLSyntaxError:
     """The error for a token that does not belong where it is, in PostgreSQL's words."""
-    if index >= len(source.tokens):
-        return SQLSyntaxError("syntax error at end of input", detail=source.where(index))
-    return SQLSyntaxError(f'syntax error at or near "{source.at(index).text}"', detail=source.where(index))
+    at_end = index >= len(source.tokens)
+    place = "at end of input" if at_end else f'at or near "{source.at(index).text}"'
+    return SQLSyntaxError(f"syntax error {place}", detail=source.where(index), hint=hint)

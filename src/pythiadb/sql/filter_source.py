@@ -12,7 +12,8 @@ from functools import cached_property
 from pythiadb.sql.approx import Indexed
 from pythiadb.sql.blocks import WithList
 from pythiadb.sql.carried import carried, text_with_outer
-from pythiadb.sql.references import folded, has_volatile
+from pythiadb.sql.functions import changes_from_call_to_call
+from pythiadb.sql.references import folded
 from pythiadb.sql.resolution import Name, Owner
 from pythiadb.sql.rewrite import Rewrite
 from pythiadb.sql.scoring import find_scorings
@@ -41,7 +42,7 @@ class Filter:
         computed = any("__pythia_" in self._rewrite.text(span) for span in spans)
         reasons = (
             "a volatile function in the filter"
-            if any(has_volatile(source, span) for span in spans)
+            if any(changes_from_call_to_call(source, span, self._rewrite.catalog) for span in spans)
             else None,
             "a score is computed in the filter" if any(not c.is_constant(source) for c in scored) else None,
             "the filter searches by a computed vector" if computed else None,
@@ -105,7 +106,9 @@ class Filter:
     def _is_closed(self, own: WithList) -> bool:
         """Tell whether a WITH clause only reads, computes no scores, and reads nothing of the queries around it."""
         source, clause = self._source, Span(own.start, own.end)
-        if has_volatile(source, clause) or any(source.key(i) in _CHANGES for i in range(*clause)):
+        if changes_from_call_to_call(source, clause, self._rewrite.catalog):
+            return False
+        if any(source.key(i) in _CHANGES for i in range(*clause)):
             return False
         if any(clause.holds(call.name) for call in find_scorings(source)):
             return False

@@ -160,11 +160,25 @@ class _Reader:
         """`column = ANY (array)`: the values are known to the statement only."""
         source, form = self._source, _FORMS.get(self._kind(column))
         whole = source.is_open(span.start + 1) and source.partner[span.start + 1] == span.end - 1
-        inside = Span(span.start + 2, span.end - 1)
+        inside = self._bare(Span(span.start + 1, span.end))
         if form is None or not whole or not self._is_value(inside):
             return None
-        values = f"jsonb_agg({form.format('(e)')}), '[]') FROM unnest({self._rewrite.text(inside)}) AS e"
+        array = self._rewrite.text(inside)
+        if inside.end - inside.start == 1 and self._is_untyped(inside.start):
+            array += f"::{self._kind(column)}[]"  # the type that the comparison gives it
+        values = f"jsonb_agg({form.format('(e)')}), '[]') FROM unnest({array}) AS e"
         return ["in", column, Expression(f"(SELECT coalesce({values})")]
+
+    def _bare(self, span: Span) -> Span:
+        """An expression without the parentheses around all of it."""
+        source = self._source
+        while source.is_open(span.start) and source.partner[span.start] == span.end - 1:
+            span = Span(span.start + 1, span.end - 1)
+        return span
+
+    def _is_untyped(self, index: int) -> bool:
+        """Tell whether a token is a literal whose type follows from what is around it."""
+        return self._source.at(index).kind is Kind.STRING or self._source.key(index) == "NULL"
 
     def _column(self, span: Span) -> str | None:
         """The INCLUDE column that some tokens name; None for anything else."""

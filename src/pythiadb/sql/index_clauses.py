@@ -24,16 +24,26 @@ _PARAMETERS: tuple[tuple[tuple[str, ...], str, int, int | None, str], ...] = (
     (("RESCORE", "FACTOR"), "rescore_factor", 1, 100, ""),
 )
 _TYPES = {"HNSW": GRAPH, "IVF": PARTITIONS}
+_NO_QUANTIZATION = "Partitions keep compressed codes beside the vectors by themselves; leave it out."
 _REFUSED = {
     "LOCAL": ("LOCAL vector indexes are", "An index covers all partitions of a table; leave LOCAL out."),
-    "QUANTIZATION": (
-        "QUANTIZATION is",
-        "Partitions keep compressed codes beside the vectors by themselves; leave it out.",
-    ),
+    "QUANTIZATION": ("QUANTIZATION is", _NO_QUANTIZATION),
+    "COMPRESSION": ("COMPRESSION RATIO is", _NO_QUANTIZATION),
     "DISTRIBUTE": ("DISTRIBUTE is", "Every instance holds the whole index; leave it out."),
     "DUPLICATE": ("DUPLICATE is", "Every instance holds the whole index; leave it out."),
     "PARTITION": ("REBUILD PARTITION is", "An index covers all partitions of a table; rebuild the whole."),
 }
+_REFUSED_PARAMETERS = {
+    ("ALGORITHM",): ("parameter ALGORITHM is", _NO_QUANTIZATION),
+    ("NEIGHBOR", "PARTITION", "GROUPING"): (
+        "parameter NEIGHBOR PARTITION GROUPING is",
+        "Partitions are searched in the order of their distances; leave it out.",
+    ),
+}
+_ORGANIZATIONS = "Write ORGANIZATION INMEMORY NEIGHBOR GRAPH or ORGANIZATION NEIGHBOR PARTITIONS."
+_ACCURACIES = (
+    "The target accuracy is the percentage of true neighbors to be found; with 100, searches are exact."
+)
 
 
 @dataclass(slots=True)
@@ -59,14 +69,17 @@ def read_clauses(source: Source, start: int, *, allowed: tuple[str, ...]) -> Cla
     while index < len(source.tokens):
         key = source.key(index)
         if key in _REFUSED:
-            what, hint = _REFUSED[key]
-            raise FeatureNotSupported(f"{what} not supported", detail=source.where(index), hint=hint)
+            raise _refused(source, index, *_REFUSED[key])
         word = source.key(index + 1) if key == "WITH" else key
         if word not in allowed:
-            raise near(source, index + (key == "WITH"))
+            raise near(source, index + (key == "WITH"), hint=_CLAUSES[allowed])
         index = _READERS[word](source, index + (key == "WITH"), clauses)
     _check_kinds(source, clauses)
     return clauses
+
+
+def _refused(source: Source, index: int, what: str, hint: str) -> FeatureNotSupported:
+    return FeatureNotSupported(f"{what} not supported", detail=source.where(index), hint=hint)
 
 
 def _include(source: Source, index: int, clauses: Clauses) -> int:
@@ -92,7 +105,7 @@ def _organization(source: Source, index: int, clauses: Clauses) -> int:
     at += graph
     at += source.key(at) == "NEIGHBOR"
     if source.key(at) != ("GRAPH" if graph else "PARTITIONS"):
-        raise near(source, at)
+        raise near(source, at, hint=_ORGANIZATIONS)
     clauses.organization = GRAPH if graph else PARTITIONS
     return at + 1
 
@@ -124,7 +137,9 @@ def _accuracy(source: Source, index: int, clauses: Clauses) -> int:
         raise near(source, at)
     bracketed = source.is_open(at + 1)
     number = at + 1 + bracketed
-    clauses.accuracy = whole_number(source, number, "target accuracy", 1, 100)
+    if source.at(number).kind is not Kind.NUMBER:
+        raise near(source, number, hint=_ACCURACIES)
+    clauses.accuracy = whole_number(source, number, "target accuracy", 1, 100, hint=_ACCURACIES)
     if bracketed and source.key(number + 1) != ")":
         raise near(source, number + 1)
     behind = number + 1 + bracketed
@@ -143,18 +158,23 @@ def _parameter(source: Source, item: Span, clauses: Clauses) -> None:
     shape = source.shape(item)
     if shape[:1] == ("TYPE",) and len(shape) == 2:
         if shape[1] not in _TYPES:
-            raise near(source, item.end - 1)
+            raise near(source, item.end - 1, hint="The types are HNSW and IVF.")
         clauses.type = shape[1]
         clauses.kinds.append((item.end - 1, _TYPES[shape[1]]))
         return
     for words, name, low, high, kind in _PARAMETERS:
         if shape[: len(words)] == words and len(shape) == len(words) + 1:
             said = " ".join(words).lower()
-            clauses.parameters[name] = whole_number(source, item.end - 1, said, low, high)
+            clauses.parameters[name] = whole_number(
+                source, item.end - 1, said, low, high, hint="Leave it out for the usual value."
+            )
             if kind:
                 clauses.kinds.append((item.start, kind))
             return
-    raise near(source, item.start if item.start < item.end else item.end)
+    for words, refusal in _REFUSED_PARAMETERS.items():
+        if shape[: len(words)] == words:
+            raise _refused(source, item.start, *refusal)
+    raise near(source, item.start if item.start < item.end else item.end, hint=" ".join(_HINTS.values()))
 
 
 def _check_kinds(source: Source, clauses: Clauses) -> None:
@@ -180,7 +200,8 @@ _HINTS = {
 
 
 def _parallel(source: Source, index: int, clauses: Clauses) -> int:
-    clauses.parallel = whole_number(source, index + 1, "parallel", 1, 1024)
+    hint = "Leave it out for the engine's own number of threads."
+    clauses.parallel = whole_number(source, index + 1, "parallel", 1, 1024, hint=hint)
     return index + 2
 
 
@@ -202,3 +223,7 @@ _READERS = {
 }
 CREATION = tuple(_READERS)
 REBUILDING = ("ONLINE", "PARALLEL", "PARAMETERS")
+_CLAUSES = {
+    CREATION: "The clauses are INCLUDE, ORGANIZATION, DISTANCE, WITH TARGET ACCURACY, PARAMETERS, PARALLEL, GLOBAL and ONLINE.",
+    REBUILDING: "REBUILD takes ONLINE, PARALLEL and PARAMETERS; pythia.rebuild_vector_index changes more.",
+}

@@ -119,12 +119,15 @@ def _names(source: Source, index: int) -> list[Span]:
 
 
 def _alter(source: Source, catalog: Catalog) -> str | None:
-    """ALTER INDEX [IF EXISTS] name {REBUILD clauses | RENAME TO name}."""
+    """ALTER INDEX [IF EXISTS] name {REBUILD clauses | RENAME TO name}; REBUILD of an index that is none is told that it is none."""
     optional = source.shape(Span(2, min(4, len(source.tokens)))) == ("IF", "EXISTS")
     names = _names(source, 4 if optional else 2)
-    if len(names) != 1 or not _is_vector_index(source, names[0], catalog):
+    if len(names) != 1 or _is_escaped(source, names[0]):
         return None
     name, at = {"index_name": literal(_written(source, names[0]))}, names[0].end
+    # PostgreSQL has no REBUILD: for an index that is not there its answer would be a syntax error.
+    if source.key(at) != "REBUILD" and not _is_vector_index(source, names[0], catalog):
+        return None
     if source.key(at) == "REBUILD":
         clauses = read_clauses(source, at + 1, allowed=REBUILDING)
         parameters = clauses.parameters | ({"type": clauses.type} if clauses.type else {})
@@ -145,8 +148,12 @@ def _alter(source: Source, catalog: Catalog) -> str | None:
 
 
 def _is_vector_index(source: Source, name: Span, catalog: Catalog) -> bool:
-    escaped = any(source.at(i).text[:2] in ("U&", "u&") for i in range(*name))  # no name that a catalog reads
-    return not escaped and catalog.vector_index(_written(source, name)) is not None
+    return not _is_escaped(source, name) and catalog.vector_index(_written(source, name)) is not None
+
+
+def _is_escaped(source: Source, name: Span) -> bool:
+    """Whether a name is written in a way that a catalog does not read."""
+    return any(source.at(i).text[:2] in ("U&", "u&") for i in range(*name))
 
 
 def _name(source: Source, index: int) -> Span:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pythiadb.sql.approx import Indexed
 from pythiadb.sql.blocks import Block, block_at, conjuncts
 from pythiadb.sql.fetch_clause import find_fetches
+from pythiadb.sql.functions import changes_from_call_to_call
 from pythiadb.sql.narrowing import narrows
 from pythiadb.sql.references import folded, has_volatile, is_name
 from pythiadb.sql.resolution import Name, Owner, Scope
@@ -220,7 +221,7 @@ def _repeat_reason(rewrite: Rewrite, indexed: Indexed, spans: Iterable[Span]) ->
     for span in spans:
         if span.start >= span.end:
             return "there are no tables in front of it"
-        if has_volatile(source, span):
+        if changes_from_call_to_call(source, span, rewrite.catalog):
             return "a volatile function in the outer query"
         if any(span.holds(call.name) and not call.is_constant(source) for call in find_scorings(source)):
             return "a score is computed in the outer query"

@@ -114,19 +114,22 @@ def _holds(source: Source, piece: Piece, name: Span) -> bool:
         return piece.has(first) or piece.name == first
     if piece.name == first:
         return True
-    table = "".join(folded(source, i) for i in range(name.start, name.end - 2))
-    return bool(piece.table) and name.end - name.start > 3 and table == _folded_table(piece.table)
+    return name.end - name.start > 3 and _holds_with_schema(source, piece, name)
 
 
-def _folded_table(written: str) -> str:
-    """A table's name with its schema, each part as PostgreSQL folds it."""
-    return "".join(
-        part[1:-1].replace('""', '"') if part.startswith('"') else part.lower()
-        for part in _NAME_PARTS.findall(written)
-    )
+def _holds_with_schema(source: Source, piece: Piece, name: Span) -> bool:
+    """Tell whether `schema.table.column` may be a column of a piece: FROM may name the table without its schema."""
+    schema, table = folded(source, name.end - 5), folded(source, name.end - 3)
+    written = [_folded_part(part) for part in _NAME_PARTS.findall(piece.table)]
+    has_alias = bool(written) and written[-1] != piece.name
+    return piece.name == table and not has_alias and (len(written) < 2 or written[-2] == schema)
 
 
-_NAME_PARTS = re.compile(r'"(?:[^"]|"")*"|[^"]+')
+def _folded_part(part: str) -> str:
+    return part[1:-1].replace('""', '"') if part.startswith('"') else part.lower()
+
+
+_NAME_PARTS = re.compile(r'"(?:[^"]|"")*"|[^".]+')
 
 
 def _names_table(source: Source, named: list[Piece], index: int) -> bool:

@@ -69,6 +69,14 @@ class VectorIndex:
     include: Mapping[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Function:
+    """What is known of the functions of a name: whether one of them is volatile, and whether one gives sets of rows."""
+
+    is_volatile: bool
+    makes_rows: bool
+
+
 class Catalog(Protocol):
     """Facts of the database that a plan may depend on; objects are named as in a statement."""
 
@@ -93,6 +101,9 @@ class Catalog(Protocol):
 
     def vector_index(self, name: str) -> VectorIndex | None:
         """A vector index by its own name; None if there is none."""
+
+    def function(self, name: str) -> Function | None:
+        """The functions of a name, whatever they take; None if there is none."""
 
 
 class NoCatalog:
@@ -122,6 +133,10 @@ class NoCatalog:
 
     def vector_index(self, name: str) -> VectorIndex | None:  # noqa: ARG002
         """No index is known."""
+        return None
+
+    def function(self, name: str) -> Function | None:  # noqa: ARG002
+        """No function is known."""
         return None
 
 

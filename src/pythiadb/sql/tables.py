@@ -76,7 +76,19 @@ def _pieces(source: Source, item: Span, catalog: Catalog) -> Iterator[Piece]:
         optional = kind in ("LEFT", "FULL")
         new = list(_piece(source, Span(start, end), catalog))
         found += [replace(piece, is_optional=piece.is_optional or optional) for piece in new]
+        found += _joined_columns(source, Span(end, stop))
     yield from found
+
+
+def _joined_columns(source: Source, span: Span) -> Iterator[Piece]:
+    """The piece that `USING (a, b) AS name` makes of a join's columns; they are told by their qualifier only."""
+    using = next((i for i in source.flat(span) if source.key(i) == "USING" and source.is_open(i + 1)), None)
+    if using is None:
+        return
+    alias = source.partner[using + 1] + 2
+    if alias < span.end and source.key(alias - 1) == "AS":
+        shown = source.at(alias).text
+        yield Piece(Span(alias, alias + 1), _fold(shown), shown, "", frozenset(), is_complete=True)
 
 
 def _join_kind(source: Source, start: int) -> str:

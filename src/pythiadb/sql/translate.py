@@ -12,7 +12,7 @@ from typing import Literal
 from pythiadb.errors import FeatureNotSupported, InvalidParameter
 from pythiadb.sql.binds import bind_names, write_binds
 from pythiadb.sql.edits import Edits
-from pythiadb.sql.rewrite import NO_CATALOG, Catalog, Model, Rewrite, Table, VectorIndex
+from pythiadb.sql.rewrite import NO_CATALOG, Catalog, Function, Model, Rewrite, Table, VectorIndex
 from pythiadb.sql.rules import RULES
 from pythiadb.sql.scan import Kind, Token, scan, significant
 from pythiadb.sql.source import Source
@@ -157,6 +157,10 @@ class _Witness:
     def vector_index(self, name: str) -> VectorIndex | None:
         self.asked = True
         return self._catalog.vector_index(name)
+
+    def function(self, name: str) -> Function | None:
+        self.asked = True
+        return self._catalog.function(name)
 
 
 def _check(dialect: str) -> str:

@@ -52,6 +52,16 @@ def test_a_query_without_a_direction_does_not_count(plain: IndexVersion) -> None
     assert measured.curve.conditions.source == "held-out"
 
 
+def test_a_query_counts_once_however_often_it_comes(plain: IndexVersion) -> None:
+    """Both halves would be the same few vectors: an effort that finds these is not one that finds others."""
+    measured = measure_version(plain, texts(10) * FEWEST_CAPTURED, seconds=1)
+    assert measured is not None
+    assert measured.curve.conditions.source == "held-out"
+    curve = first_curve(plain, texts(10) * FEWEST_CAPTURED)
+    assert curve is not None
+    assert curve.conditions.source == "held-out"
+
+
 def test_half_of_the_captured_queries_judges(version: IndexVersion) -> None:
     measured = measure_version(version, texts(FEWEST_CAPTURED + 100), seconds=2)
     assert measured is not None
@@ -93,12 +103,12 @@ def test_exact_searches_need_no_judge(version: IndexVersion) -> None:
 
 
 def test_a_new_structure_is_measured_before_it_is_used(version: IndexVersion, tmp_path: Path) -> None:
-    """As far as the background does not have to: for one k, without filters; with users' queries where there are enough."""
+    """As far as the background does not have to: for one k, without a filter and within one; with users' queries where there are enough."""
     (part,) = version.parts
     assert is_restructured(version, part)
     curve = first_curve(version, texts(FEWEST_CAPTURED))
     assert curve is not None
-    assert (curve.conditions.source, {kind: list(ks) for kind, ks in curve.points.items()}) == ("captured", {"none": [10]})  # fmt: skip
+    assert (curve.conditions.source, {kind: list(ks) for kind, ks in curve.points.items()}) == ("captured", {"none": [10], "in": [10]})  # fmt: skip
     few = first_curve(version, texts(FEWEST_CAPTURED - 1))
     assert few is not None
     assert few.conditions.source == "held-out"

@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pythiadb.sql import Translation, translate
-from pythiadb.sql.rewrite import Column, Model, Table, VectorIndex
+from pythiadb.sql.rewrite import Column, Function, Model, Table, VectorIndex
 
 FIXTURES = Path(__file__).parent / "fixtures"
 _HEAD = re.compile(
-    r"^-- case: (?P<title>.*?)(?: \((?P<options>(?:oracle|parameters|key |model |table |large |temporary |partitioned |view |index ).*)\))?$"
+    r"^-- case: (?P<title>.*?)(?: \((?P<options>(?:oracle|parameters|key |model |table |large |temporary |partitioned |view |index |function ).*)\))?$"
 )
 
 
@@ -41,7 +41,7 @@ class Facts:
     `key t(id)`; `model m(text: A number+B text)`, the type of its answer and its attributes; `table t(a+b+c text)`, whose
     columns are numbers unless a type is given, and `large t(...)`, `temporary t(...)`, `partitioned t(...)`; `view w(a+b)`.
     `index i(t: 7 v vector COSINE VALID id bigint+severity integer)`: a vector index of t, its number, column, type, metric and
-    status, the key and its type, then the INCLUDE columns.
+    status, the key and its type, then the INCLUDE columns. `function f(volatile)`, `function f(rows)`: one that gives sets of rows.
     """
 
     def __init__(self, options: tuple[str, ...]) -> None:
@@ -95,6 +95,10 @@ class Facts:
         fact = self._find(name, "index")
         return _index(fact) if fact else None
 
+    def function(self, name: str) -> Function | None:
+        fact = self._find(name, "function")
+        return Function(fact["items"] == "volatile", fact["items"] == "rows") if fact else None
+
 
 def _index(fact: re.Match[str]) -> VectorIndex:
     own, *included = fact["items"].partition(": ")[2].split("+")
@@ -104,7 +108,7 @@ def _index(fact: re.Match[str]) -> VectorIndex:
 
 
 _FACT = re.compile(
-    r"(?P<kind>key|model|table|large|temporary|partitioned|view|index) (?P<name>.+?)\((?P<items>.+)\)"
+    r"(?P<kind>key|model|table|large|temporary|partitioned|view|index|function) (?P<name>.+?)\((?P<items>.+)\)"
 )
 
 

@@ -36,6 +36,11 @@ CASES: list[tuple[str, type[PythiaError], str, str]] = [
     ("SELECT VECTOR_EMBEDDING(m USING a AS b c)", SQLSyntaxError, 'syntax error at or near "c"', "line 1, column 40"),
     ("SELECT id FROM t FETCH APPROX FIRST 5 ROWS", SQLSyntaxError, "fetch clause without ONLY or WITH TIES", "line 1, column 31"),
     ("SELECT id FROM t FETCH APPROX FIRST 5 ROWS ONLY WITH TARGET ACCURACY 101", InvalidParameter, "target accuracy must be between 1 and 100, not 101", "line 1, column 70"),
+    ("SELECT id FROM t ORDER BY d FETCH APPROX FIRST 5 ROWS ONLY WITH TARGET ACCURACY", SQLSyntaxError, "syntax error at end of input", "line 1, column 80"),
+    ("SELECT id FROM t ORDER BY d FETCH APPROX FIRST 5 ROWS ONLY WITH TARGET ACCURACY high", SQLSyntaxError, 'syntax error at or near "high"', "line 1, column 81"),
+    ("SELECT (SELECT id FROM t FETCH EXACT FIRST 5 ROWS ONLY ACCURACY)", SQLSyntaxError, 'syntax error at or near ")"', "line 1, column 64"),
+    ("SELECT id FROM t ORDER BY d FETCH APPROX FIRST 5 PERCENT ROWS ONLY", FeatureNotSupported, "FETCH with PERCENT is not supported yet", "line 1, column 50"),
+    ("SELECT id FROM t ORDER BY d FETCH APPROX FIRST 2 PARTITIONS BY a, 5 ROWS ONLY", FeatureNotSupported, "FETCH with PARTITIONS BY is not supported yet", "line 1, column 50"),
     ("SELECT id FROM t ORDER BY d FETCH APPROX FIRST 5 ROWS ONLY WITH TARGET ACCURACY PARAMETERS ()", SQLSyntaxError, 'syntax error at or near ")"', "line 1, column 93"),
     ("SELECT id FROM t ORDER BY d FETCH APPROX FIRST 5 ROWS ONLY WITH TARGET ACCURACY PARAMETERS (EFSEARCH 0)", InvalidParameter, "efsearch must be a whole number between 1 and 4294967295, not 0", "line 1, column 102"),
     ("SELECT id FROM t ORDER BY d FETCH APPROX FIRST 5 ROWS ONLY WITH TARGET ACCURACY PARAMETERS (PROBES 3)", SQLSyntaxError, 'syntax error at or near "PROBES"', "line 1, column 93"),
@@ -131,6 +136,37 @@ def test_error_about_a_vector_index(
         translate(text, dialect=dialect, catalog=catalog)
     assert caught.value.message == message
     assert place in (caught.value.detail or "")
+
+
+HINTS: list[tuple[str, str]] = [
+    ("CREATE VECTOR INDEX i ON t (v) WITH TARGET ACCURACY 0", "percentage"),
+    ("CREATE VECTOR INDEX i ON t (v) WITH TARGET ACCURACY 101", "percentage"),
+    ("CREATE VECTOR INDEX i ON t (v) WITH TARGET ACCURACY -1", "percentage"),
+    ("CREATE VECTOR INDEX i ON t (v) WITH TARGET ACCURACY 90.5", "percentage"),
+    ("CREATE VECTOR INDEX i ON t (v) ORGANIZATION GRAPH", "ORGANIZATION INMEMORY NEIGHBOR GRAPH or ORGANIZATION NEIGHBOR PARTITIONS"),
+    ("CREATE VECTOR INDEX i ON t (v) ORGANIZATION", "ORGANIZATION NEIGHBOR PARTITIONS"),
+    ("CREATE VECTOR INDEX i ON t (v) TABLESPACE x", "The clauses are INCLUDE"),
+    ("CREATE VECTOR INDEX i ON t (v) PARAMETERS (LISTS 3)", "Partitions have TYPE IVF"),
+    ("CREATE VECTOR INDEX i ON t (v) PARAMETERS (TYPE FLAT)", "HNSW and IVF"),
+    ("CREATE VECTOR INDEX i ON t (v) PARAMETERS (NEIGHBORS 0)", "Leave it out"),
+    ("CREATE VECTOR INDEX i ON t (v) PARAMETERS (NEIGHBOR PARTITION GROUPING ON)", "leave it out"),
+    ("CREATE VECTOR INDEX i ON t (v) PARAMETERS (ALGORITHM UNIFORM_QUANTIZATION)", "leave it out"),
+    ("CREATE VECTOR INDEX i ON t (v) COMPRESSION RATIO 4", "leave it out"),
+    ("CREATE VECTOR INDEX i ON t (v) PARALLEL 0", "threads"),
+    ("CREATE VECTOR INDEX i ON t (v, w)", "for each column"),
+    ("CREATE VECTOR INDEX i ON t (v) DISTANCE NEAR", "COSINE"),
+    ("CREATE UNIQUE VECTOR INDEX i ON t (v)", "CREATE VECTOR INDEX"),
+    ("CREATE BITMAP VECTOR INDEX i ON t (v)", "CREATE VECTOR INDEX"),
+    ("CREATE HYBRID VECTOR INDEX i ON t (d)", "Create a vector index"),
+    ("ALTER INDEX i REBUILD WITH TARGET ACCURACY 90", "pythia.rebuild_vector_index"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "hint"), HINTS, ids=[case[0] for case in HINTS])
+def test_bad_definition_of_an_index_says_what_helps(text: str, hint: str) -> None:
+    with pytest.raises(PythiaError) as caught:
+        translate(text)
+    assert hint in (caught.value.hint or "")
 
 
 ORACLE: list[tuple[str, type[PythiaError], str, str]] = [

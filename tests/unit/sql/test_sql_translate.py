@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from pythiadb.errors import SQLSyntaxError
 from pythiadb.sql import NO_CATALOG, Dialect, Translation, split_statements, translate
-from pythiadb.sql.rewrite import Model, Table, VectorIndex
+from pythiadb.sql.rewrite import Function, Model, Table, VectorIndex
 
 UPDATE = "UPDATE t SET v = VECTOR_EMBEDDING(m USING d AS data)"
 
@@ -43,6 +43,10 @@ class Keys:
         return ()
 
     def vector_index(self, name: str) -> VectorIndex | None:
+        self.asked += 1
+        return None
+
+    def function(self, name: str) -> Function | None:
         self.asked += 1
         return None
 

@@ -21,23 +21,43 @@ BEGIN
     RETURN round(100 * coalesce(share, 1), 1);
 END $$;
 
+-- What query_param says, by the names that a search knows.
+CREATE OR REPLACE FUNCTION pythia.accuracy_parameters(parameters jsonb) RETURNS jsonb
+LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    known jsonb := (
+        SELECT jsonb_object_agg(CASE n.name WHEN 'neighbor partition probes' THEN 'probes' ELSE n.name END, p.value)
+        FROM jsonb_each(CASE jsonb_typeof(parameters) WHEN 'object' THEN parameters ELSE '{}' END) AS p,
+        LATERAL (SELECT replace(lower(p.key), '_', ' ') AS name) AS n
+        WHERE n.name IN ('accuracy', 'efsearch', 'probes', 'neighbor partition probes') AND p.value::text ~ '^[1-9]\d{0,8}$');
+BEGIN
+    IF parameters IS NOT NULL AND known IS NULL THEN
+        RAISE EXCEPTION 'query_param has no parameter of a search: %', parameters
+            USING ERRCODE = '22023', HINT = 'Give {"accuracy": n}, {"efsearch": n} or {"neighbor partition probes": n}, where n is a whole number from 1.';
+    END IF;
+    RETURN known;
+END $$;
+
 CREATE OR REPLACE FUNCTION pythia.accuracy_sentence(
     index_id integer, query text, k integer, target integer, parameters jsonb) RETURNS text
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
+    given    CONSTANT jsonb := pythia.accuracy_parameters(parameters);
     wanted   CONSTANT integer := coalesce(
-        target, (SELECT p.value::integer FROM jsonb_each(parameters) p WHERE lower(p.key) = 'accuracy'),
+        target, (given ->> 'accuracy')::integer,
         CASE WHEN parameters IS NULL THEN (SELECT i.target_accuracy FROM pythia.vector_index i WHERE i.id = index_id) END);
-    options  CONSTANT jsonb := CASE WHEN wanted IS NOT NULL THEN jsonb_build_object('accuracy', wanted)
-        ELSE jsonb_strip_nulls(jsonb_build_object(
-            'efsearch', (SELECT p.value FROM jsonb_each(parameters) p WHERE lower(p.key) = 'efsearch'),
-            'probes', (SELECT p.value FROM jsonb_each(parameters) p WHERE lower(p.key) IN ('probes', 'neighbor partition probes')))) END;
+    options  CONSTANT jsonb := CASE WHEN wanted IS NOT NULL THEN jsonb_build_object('accuracy', wanted) ELSE given END;
     achieved numeric;
 BEGIN
-    IF k IS NULL OR k < 1 OR wanted NOT BETWEEN 1 AND 100 OR options = '{}' THEN
-        RAISE EXCEPTION 'top_k must be positive, and target_accuracy from 1 to 100 or query_param like {"efsearch": 100}'
-            USING ERRCODE = '22023';
+    IF query IS NULL THEN
+        RAISE EXCEPTION 'the query vector must not be null' USING ERRCODE = '22004';
+    ELSIF k IS NULL OR k < 1 THEN
+        RAISE EXCEPTION 'top_k must be at least 1, not %', coalesce(k::text, 'NULL')
+            USING ERRCODE = '22023', HINT = 'It is the number of rows that a search returns.';
+    ELSIF wanted NOT BETWEEN 1 AND 100 THEN
+        PERFORM pythia.refuse_accuracy(wanted::text);
     END IF;
     achieved := trim_scale(pythia.measured_accuracy(index_id, query, k, options));
     RETURN CASE
@@ -55,14 +75,16 @@ BEGIN
     FOREACH type IN ARRAY ARRAY['text', '@extschema:vector@.vector', '@extschema:vector@.halfvec', 'bit varying', '@extschema:vector@.sparsevec'] LOOP
         EXECUTE format($$
             CREATE OR REPLACE FUNCTION dbms_vector.index_accuracy_query(
-                owner_name text, index_name text, qv %1$s, top_k integer, target_accuracy integer DEFAULT NULL, query_param jsonb DEFAULT NULL)
+                owner_name text, index_name text, qv %1$s, top_k numeric, target_accuracy numeric DEFAULT NULL, query_param jsonb DEFAULT NULL)
             RETURNS text
             LANGUAGE plpgsql VOLATILE
             AS $body$
             BEGIN
-                RETURN pythia.accuracy_sentence(pythia.owned_index_id(owner_name, index_name), qv::pg_catalog.text, top_k, target_accuracy, query_param);
+                RETURN pythia.accuracy_sentence(
+                    pythia.owned_index_id(owner_name, index_name), qv::pg_catalog.text, pythia.whole_number('top_k', top_k),
+                    pythia.whole_number('target_accuracy', target_accuracy), query_param);
             END $body$;
-            COMMENT ON FUNCTION dbms_vector.index_accuracy_query(text, text, %1$s, integer, integer, jsonb) IS
+            COMMENT ON FUNCTION dbms_vector.index_accuracy_query(text, text, %1$s, numeric, numeric, jsonb) IS
                 'Say how many of the nearest rows a search finds, against the accuracy that was asked for.'$$, type);
     END LOOP;
 END $do$;

@@ -44,7 +44,7 @@ DECLARE
     result jsonb := '{}';
 BEGIN
     IF jsonb_typeof(coalesce(parameters, '{}')) <> 'object' THEN
-        RAISE EXCEPTION 'parameters of a vector index must be a JSON object' USING ERRCODE = '22023';
+        RAISE EXCEPTION 'parameters of a vector index must be a JSON object' USING ERRCODE = '22023', HINT = 'For example {"neighbors": 32}.';
     END IF;
     FOR given IN SELECT p.key, regexp_replace(lower(p.key), '[ _]', '', 'g') AS name, p.value FROM jsonb_each_text(parameters) AS p LOOP
         IF given.name = 'type' THEN
@@ -63,7 +63,7 @@ BEGIN
         END IF;
         IF given.value IS NULL OR given.value !~ '^\d{1,9}$' OR given.value::integer NOT BETWEEN known.low AND known.high THEN
             RAISE EXCEPTION 'parameter "%" must be a whole number from % to %, not %', given.key, known.low, known.high, given.value
-                USING ERRCODE = '22023';
+                USING ERRCODE = '22023', HINT = 'Leave it out for the usual value.';
         END IF;
         result := result || jsonb_build_object(known.name, given.value::integer);
     END LOOP;
@@ -124,22 +124,24 @@ BEGIN
     IF c.relkind NOT IN ('r', 'p') THEN
         RAISE EXCEPTION '%', head USING ERRCODE = '42809', DETAIL = format('This operation is not supported for %s.',
             CASE c.relkind WHEN 'v' THEN 'views' WHEN 'm' THEN 'materialized views' WHEN 'f' THEN 'foreign tables'
-                           WHEN 'S' THEN 'sequences' WHEN 'i' THEN 'indexes' WHEN 'I' THEN 'indexes' ELSE 'composite types' END);
+                           WHEN 'S' THEN 'sequences' WHEN 'i' THEN 'indexes' WHEN 'I' THEN 'indexes' ELSE 'composite types' END),
+            HINT = 'A table of this database that stores the vectors can have one.';
     END IF;
     IF c.relpersistence = 't' THEN
         reason := 'The engine cannot read temporary tables.';
+        advice := 'Searches in a temporary table are exact; put the rows into a permanent table for an index.';
     ELSIF c.relpersistence = 'u' THEN
         reason := 'An unlogged table loses its rows in a crash, and its index would not know.';
         advice := format('ALTER TABLE %s SET LOGGED;', relation);
     ELSIF c.relkind = 'r' AND EXISTS (SELECT FROM pg_inherits h WHERE h.inhparent = relation) THEN
         reason := 'It has inheritance children, whose rows belong to it without being in it.';
+        advice := 'A partitioned table can have an index over all its partitions, and each of the children one of its own.';
     ELSIF EXISTS (SELECT FROM pg_partition_tree(relation) p JOIN pg_class k ON k.oid = p.relid WHERE k.relkind = 'f') THEN
         reason := 'It has partitions that are foreign tables, whose rows change without notice.';
+        advice := 'Detach them, or create an index on each of the other partitions.';
     END IF;
-    IF advice IS NOT NULL THEN
+    IF reason IS NOT NULL THEN
         RAISE EXCEPTION '%', head USING ERRCODE = '0A000', DETAIL = reason, HINT = advice;
-    ELSIF reason IS NOT NULL THEN
-        RAISE EXCEPTION '%', head USING ERRCODE = '0A000', DETAIL = reason;
     END IF;
 END $$;
 
@@ -194,11 +196,13 @@ DECLARE
 BEGIN
     IF found.attnum IS NULL THEN
         RAISE EXCEPTION 'column "%" of relation "%" does not exist', column_name, (SELECT c.relname FROM pg_class c WHERE c.oid = relation)
-            USING ERRCODE = '42703';
+            USING ERRCODE = '42703', HINT = format('The columns are %s.', (
+                SELECT string_agg(quote_ident(a.attname), ', ' ORDER BY a.attnum) FROM pg_attribute a
+                WHERE a.attrelid = relation AND a.attnum > 0 AND NOT a.attisdropped));
     END IF;
     IF found.attgenerated = 'v' THEN
         RAISE EXCEPTION 'column "%" is a virtual generated column', column_name
-            USING ERRCODE = '0A000', DETAIL = 'A vector index reads stored columns only.';
+            USING ERRCODE = '0A000', DETAIL = 'A vector index reads stored columns only.', HINT = 'Generate it as STORED.';
     END IF;
     RETURN found;
 END $$;
@@ -225,15 +229,16 @@ DECLARE
     a      pg_attribute;
 BEGIN
     IF cardinality(i.include_columns) > 31 THEN
-        RAISE EXCEPTION 'cannot include more than 31 columns in a vector index' USING ERRCODE = '54011';
+        RAISE EXCEPTION 'cannot include more than 31 columns in a vector index'
+            USING ERRCODE = '54011', HINT = 'Filters on other columns work without being included.';
     END IF;
     FOREACH wanted IN ARRAY i.include_columns LOOP
         a := pythia.table_column(i.relation, wanted);
         IF wanted IN (i.column_name, i.key_column) THEN
             RAISE EXCEPTION 'column "%" is in the vector index already', wanted
-                USING ERRCODE = '42701', DETAIL = 'The vector and the primary key need not be included.';
+                USING ERRCODE = '42701', DETAIL = 'The vector and the primary key need not be included.', HINT = 'Leave it out.';
         ELSIF cardinality(array_positions(i.include_columns, wanted)) > 1 THEN
-            RAISE EXCEPTION 'column "%" is included more than once', wanted USING ERRCODE = '42701';
+            RAISE EXCEPTION 'column "%" is included more than once', wanted USING ERRCODE = '42701', HINT = 'Name it once.';
         ELSIF EXISTS (SELECT FROM pg_collation c WHERE c.oid = a.attcollation AND NOT c.collisdeterministic) THEN
             RAISE EXCEPTION 'column "%" cannot be included in a vector index', wanted
                 USING ERRCODE = '0A000', DETAIL = 'Its collation calls texts equal that differ.',
@@ -255,7 +260,8 @@ DECLARE
 BEGIN
     IF EXISTS (SELECT FROM pg_class c WHERE c.relnamespace = i.namespace AND c.relname = i.name)
        OR EXISTS (SELECT FROM pythia.vector_index v WHERE v.namespace = i.namespace AND v.name = i.name AND v.id <> i.id) THEN
-        RAISE EXCEPTION 'relation "%" already exists', i.name USING ERRCODE = '42P07';
+        RAISE EXCEPTION 'relation "%" already exists', i.name
+            USING ERRCODE = '42P07', HINT = 'Indexes and tables of a schema share their names: choose another one.';
     END IF;
     IF other.id IS NOT NULL THEN
         RAISE EXCEPTION 'column "%" has a vector index already', i.column_name
@@ -265,14 +271,23 @@ BEGIN
     END IF;
 END $$;
 
+CREATE OR REPLACE FUNCTION pythia.refuse_accuracy(given text) RETURNS void
+LANGUAGE plpgsql IMMUTABLE
+AS $$
+BEGIN
+    RAISE EXCEPTION 'target accuracy must be between 1 and 100, not %', given
+        USING ERRCODE = '22023', HINT = 'It is the percentage of true neighbors to be found; with 100, searches are exact.';
+END $$;
+
 CREATE OR REPLACE FUNCTION pythia.check_vector_index_numbers(i pythia.vector_index) RETURNS void
 LANGUAGE plpgsql STABLE
 AS $$
 BEGIN
     IF i.target_accuracy NOT BETWEEN 1 AND 100 THEN
-        RAISE EXCEPTION 'target accuracy must be between 1 and 100, not %', i.target_accuracy USING ERRCODE = '22023';
+        PERFORM pythia.refuse_accuracy(i.target_accuracy::text);
     END IF;
     IF i.parallel NOT BETWEEN 1 AND 1024 THEN
-        RAISE EXCEPTION 'parallel must be between 1 and 1024, not %', i.parallel USING ERRCODE = '22023';
+        RAISE EXCEPTION 'parallel must be between 1 and 1024, not %', i.parallel
+            USING ERRCODE = '22023', HINT = 'With 1 the engine takes its own number of threads.';
     END IF;
 END $$;

@@ -142,7 +142,7 @@ CREATE OR REPLACE FUNCTION pythia.raise_build_failure(message text, failure text
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    parts CONSTANT text[] := regexp_split_to_array(failure, E'\nHINT:  ');
+    parts CONSTANT text[] := regexp_split_to_array(replace(failure, E'\nDETAIL:  ', '. '), E'\nHINT:  ');
 BEGIN
     IF parts[2] IS NULL THEN
         RAISE EXCEPTION '%', message USING ERRCODE = state, DETAIL = failure;

@@ -48,7 +48,7 @@ DECLARE
     keys     text[];
     strategy text;
 BEGIN
-    SELECT n.*, v.name, pythia.chosen_organization(v) AS organization, v.target_accuracy, v.namespace::text AS schema INTO i
+    SELECT n.*, v.name, pythia.chosen_organization(v) AS organization, v.target_accuracy, v.namespace AS schema INTO i
     FROM pythia.vector_index_names(index_id) n, pythia.vector_index v WHERE v.id = index_id;
     IF query IS NOT NULL THEN
         PERFORM set_config('pythia.search', '{}', true);
@@ -64,7 +64,7 @@ BEGIN
         WHEN predicate IS NOT NULL THEN 'SCAN IN-FILTER'
         WHEN (f -> 'exact')::boolean THEN 'SCAN EXACT'
         ELSE 'SCAN' END;
-    RETURN NEXT format('VECTOR INDEX %s %s on %I.%I (%s.%s)',
+    RETURN NEXT format('VECTOR INDEX %s %s on %s.%I (%s.%s)',
         CASE i.organization WHEN 'INMEMORY NEIGHBOR GRAPH' THEN 'HNSW' ELSE 'IVF' END, strategy, i.schema, i.name, i.relation, i."column");
     RETURN QUERY SELECT '  ' || line FROM unnest(ARRAY[
         format('Distance: %s, k: %s, target accuracy: %s', i.distance, k, coalesce(
@@ -78,7 +78,8 @@ BEGIN
         CASE WHEN options ? 'filter' THEN format('Filter type: %s, by hint', upper(options ->> 'filter')) END,
         CASE WHEN f ? 'estimated' THEN format('Filter: %s rows estimated; %sasking the index: %s us', round((f ->> 'estimated')::numeric),
             'computing all their distances: ' || round(nullif(f ->> 'pre_cost', 'Infinity')::numeric) || ' us, ', round((f ->> 'index_cost')::numeric)) END,
-        CASE WHEN f ? 'passing' THEN format('Filter in the index: %s rows pass', f ->> 'passing') END,
+        CASE WHEN f ? 'passing' THEN format('Filter in the index: %s rows pass%s', f ->> 'passing', CASE
+            WHEN NOT f ? 'estimated' AND NOT options ? 'filter' THEN '; the index judges so few rows without an estimate' END) END,
         CASE WHEN f ? 'asked' THEN format('Candidates: %s asked, %s passed on to the statement', f ->> 'asked', cardinality(keys)) END,
         CASE WHEN f ? 'ms' THEN format('Time in the index: %s ms', f ->> 'ms') END,
         CASE WHEN options ? 'together' THEN format('Searched for all outer rows together: %sup to %s in one call', options ->> 'queries' || ' vectors, ', options ->> 'together')
@@ -117,6 +118,10 @@ BEGIN
     END IF;
     PERFORM pythia.check_filter_type(filter_type);
     SELECT * INTO i FROM pythia.vector_index_names(index_id);
+    IF i.relation IS NULL THEN
+        RAISE EXCEPTION 'permission denied for the table of vector index "%"', index_name
+            USING ERRCODE = '42501', HINT = 'The role that the session has set needs SELECT on it, within SECURITY DEFINER functions too.';
+    END IF;
     IF pg_catalog.row_security_active(i.relation) THEN  -- within a SECURITY DEFINER function its owner's policies hold, not the caller's
         filter := coalesce(filter, 'true');
         filter_type := 'pre';

@@ -2,7 +2,8 @@
 --   pre    all distances of the rows that fulfil it are computed, without the index
 --   in     the index looks only at rows that fulfil the conditions over its INCLUDE columns
 --   post   the index is asked for so many neighbors that enough of them should fulfil it
--- Between pre and post decide PostgreSQL's estimates and what the ways cost, in microseconds.
+-- Between pre and post decide PostgreSQL's estimates and what the ways cost, in microseconds. A filter that the index can judge as a
+-- whole needs no estimate where that is quick: then it is in, and the index knows how many rows pass.
 
 -- How PostgreSQL expects a query to come out: rows and cost, in the first line of its plan; as JSON they take twice as long.
 -- VOLATILE, for EXPLAIN may not run in a STABLE function.
@@ -40,6 +41,11 @@ RETURN 100 + 0.5 * cost + rows * (0.3 + bytes / 2000.0 + CASE WHEN bytes > 2000 
 CREATE OR REPLACE FUNCTION pythia.in_filter_cost(rows double precision, passing double precision, bytes integer) RETURNS double precision
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN 0.005 * rows + least(passing * (0.05 + bytes / 3500.0), 300 + 0.01 * rows);
+
+-- Tell whether an index of so many rows judges a filter in less time than PostgreSQL takes to estimate it: some 0.2 ms.
+CREATE OR REPLACE FUNCTION pythia.judging_is_quick(rows bigint) RETURNS boolean
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN rows <= 250000;
 
 -- Of how many neighbors k fulfil a filter that `share` of them fulfil; of a hundred times once or twice it is not enough.
 CREATE OR REPLACE FUNCTION pythia.neighbors_for(k double precision, share double precision) RETURNS double precision

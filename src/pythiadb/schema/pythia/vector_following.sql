@@ -40,7 +40,8 @@ BEGIN ATOMIC
                                     WHERE a.attrelid = i.relation AND a.attname = wanted.c AND NOT a.attisdropped));
 END;
 
--- A column's DROP has dropped the trigger that lists the index's columns. Other triggers that were dropped are made again.
+-- A column's DROP has dropped the trigger that lists the index's columns. Other triggers that were dropped are made again. What
+-- kept an index from being used may be gone too: a child of its table, a partition that is a foreign table.
 CREATE OR REPLACE FUNCTION pythia.follow_dropped_tables() RETURNS event_trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
@@ -54,7 +55,10 @@ BEGIN
     WHERE i.relation = dropped.objid
       AND (dropped.whole OR NOT EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = i.relation
                                         AND t.tgname = format('vector_index_%s_columns', i.id)));
-    IF EXISTS (SELECT FROM pg_event_trigger_dropped_objects() AS d WHERE d.object_type = 'trigger' AND d.original) THEN
+    IF EXISTS (SELECT FROM pg_event_trigger_dropped_objects() AS d
+               WHERE d.object_type = 'trigger' AND d.original
+                  OR d.object_type IN ('table', 'foreign table') AND NOT d.is_temporary
+                     AND EXISTS (SELECT FROM pythia.vector_index i WHERE i.status = 'UNUSABLE')) THEN
         PERFORM pythia.follow_tables('{}');
     END IF;
 END $$;
@@ -89,6 +93,17 @@ BEGIN
     END LOOP;
 END $$;
 
+-- Versions hold INCLUDE columns by name: one that was made before they were renamed could take one for another.
+CREATE OR REPLACE FUNCTION pythia.forget_renamed_columns(index_id integer, names name[]) RETURNS void
+LANGUAGE plpgsql VOLATILE
+AS $$
+BEGIN
+    IF EXISTS (SELECT FROM pythia.vector_index i WHERE i.id = index_id AND i.include_columns <> names) THEN
+        UPDATE pythia.vector_index i SET status = 'BUILDING' WHERE i.id = index_id AND i.status = 'VALID';
+        DELETE FROM pythia.vector_index_version v WHERE v.index_id = forget_renamed_columns.index_id;
+    END IF;
+END $$;
+
 -- Bring an index up to its table: names, triggers, and whether it can be used. The keeper builds it anew where that changed.
 CREATE OR REPLACE FUNCTION pythia.follow_table(index_id integer) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -103,6 +118,7 @@ BEGIN
     CROSS JOIN LATERAL unnest(t.tgattr::int2[]) WITH ORDINALITY AS u(number, n)
     JOIN pg_attribute a ON a.attrelid = t.tgrelid AND a.attnum = u.number
     WHERE i.id = index_id;
+    PERFORM pythia.forget_renamed_columns(index_id, names[3:]);
     UPDATE pythia.vector_index i
     SET namespace = c.relnamespace, key_column = coalesce(names[1], i.key_column), column_name = coalesce(names[2], i.column_name),
         include_columns = coalesce(names[3:], i.include_columns)

@@ -227,7 +227,8 @@ BEGIN
     END IF;
     IF cardinality(parts) = 2 AND parts[1] <> present THEN
         RAISE EXCEPTION 'cannot create a vector index in schema "%"', parts[1]
-            USING ERRCODE = '0A000', DETAIL = format('An index lies in the schema of its table, which is "%s".', present);
+            USING ERRCODE = '0A000', DETAIL = format('An index lies in the schema of its table, which is "%s".', present),
+                  HINT = 'Leave the schema out of its name.';
     END IF;
 END $$;
 

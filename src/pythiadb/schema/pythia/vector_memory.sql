@@ -48,7 +48,7 @@ BEGIN
         RAISE EXCEPTION 'unknown type "%" of a vector index', index_type USING ERRCODE = '22023', HINT = 'Use HNSW or IVF.';
     END IF;
     IF accuracy !~ '^([1-9]\d?|100)$' THEN
-        RAISE EXCEPTION 'target accuracy must be between 1 and 100, not %', accuracy USING ERRCODE = '22023';
+        PERFORM pythia.refuse_accuracy(accuracy);
     END IF;
     RETURN (pythia.engine_call('advise', jsonb_build_array(
         CASE upper(btrim(index_type)) WHEN 'HNSW' THEN 'graph' ELSE 'partitions' END, contents,
@@ -73,7 +73,7 @@ BEGIN
 END $$;
 
 -- A table by Oracle's pair of owner and name. The owner is a role or, as it is the same in Oracle, the table's schema; without one
--- the search_path counts.
+-- the search_path counts, and a name with a schema speaks for itself.
 CREATE OR REPLACE FUNCTION pythia.owned_relation(table_owner text, table_name text) RETURNS regclass
 LANGUAGE plpgsql STABLE
 AS $$
@@ -81,7 +81,7 @@ DECLARE
     owner CONSTANT name := (pg_catalog.parse_ident(table_owner))[1];
     found pg_catalog.regclass;
 BEGIN
-    IF owner IS NULL THEN
+    IF owner IS NULL OR pg_catalog.cardinality(pg_catalog.parse_ident(table_name)) OPERATOR(pg_catalog.>) 1 THEN
         RETURN pythia.table_relation(table_name);
     END IF;
     SELECT c.oid INTO found

@@ -5,6 +5,17 @@ CREATE OR REPLACE FUNCTION pythia.column_list(written text) RETURNS text[]
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN (SELECT array_agg(btrim(c) ORDER BY n) FROM regexp_split_to_table(nullif(btrim(written), ''), ',') WITH ORDINALITY AS u(c, n));
 
+-- Oracle's numbers are NUMBER; these count something.
+CREATE OR REPLACE FUNCTION pythia.whole_number(argument text, value numeric) RETURNS integer
+LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF value <> trunc(value) OR abs(value) > 2147483647 THEN
+        RAISE EXCEPTION '% must be a whole number, not %', argument, value USING ERRCODE = '22023', HINT = 'Round it.';
+    END IF;
+    RETURN value;
+END $$;
+
 CREATE OR REPLACE FUNCTION pythia.check_index_options(
     partitioning text, quantization text, compression numeric, distribution text, duplication text) RETURNS void
 LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp
@@ -19,7 +30,8 @@ DECLARE
 BEGIN
     IF refused IS NOT NULL THEN
         RAISE EXCEPTION '% is not supported', refused
-            USING ERRCODE = '0A000', DETAIL = 'A vector index covers its whole table; partitions keep compressed codes by themselves.';
+            USING ERRCODE = '0A000', DETAIL = 'A vector index covers its whole table; partitions keep compressed codes by themselves.',
+                  HINT = 'Leave it out, or give NULL.';
     END IF;
 END $$;
 
@@ -72,6 +84,12 @@ BEGIN
     END IF;
 END $$;
 
+-- A build's stage in Oracle's words, where it has some.
+CREATE OR REPLACE FUNCTION pythia.stage_name(stage text) RETURNS text
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
+RETURN CASE stage WHEN 'loading' THEN 'Loading Vectors' WHEN 'linking' THEN 'Graph Construction' WHEN 'training' THEN 'Centroids Creation'
+                  WHEN 'assigning' THEN 'Centroid Partitions Creation' ELSE coalesce(initcap(stage), 'Initialization') END;
+
 -- What GET_INDEX_STATUS prints.
 CREATE OR REPLACE FUNCTION pythia.index_status_lines(index_id integer) RETURNS SETOF text
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
@@ -81,7 +99,7 @@ DECLARE
     kind CONSTANT text := CASE pythia.chosen_organization(i) WHEN 'INMEMORY NEIGHBOR GRAPH' THEN 'HNSW Index' ELSE 'IVF Index' END;
 BEGIN
     RETURN NEXT format('Index objn: %s', i.id);
-    RETURN NEXT format('Stage: %s %s', kind, CASE i.status WHEN 'BUILDING' THEN coalesce(i.progress ->> 'stage', 'Initialization')
+    RETURN NEXT format('Stage: %s %s', kind, CASE i.status WHEN 'BUILDING' THEN pythia.stage_name(i.progress ->> 'stage')
                                                            WHEN 'VALID' THEN 'Creation Completed' ELSE initcap(i.status) END);
     IF i.status IN ('BUILDING', 'VALID') THEN
         RETURN NEXT format('Percentage: %s', CASE i.status WHEN 'VALID' THEN '100' ELSE coalesce(i.progress ->> 'percent', '0') END);

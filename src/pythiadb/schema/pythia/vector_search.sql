@@ -22,6 +22,18 @@ BEGIN ATOMIC
     WHERE c.oid = relation AND r.rolname = pythia.calling_role();
 END;
 
+-- Tell whether a role that may not read all of a table may search in it: it must be able to read the key, the vector, and each column
+-- that the index is to judge, for the keys that come back tell what is in it.
+CREATE OR REPLACE FUNCTION pythia.may_search_columns(index_id integer, predicate jsonb) RETURNS boolean
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    SELECT bool_and(has_column_privilege(pythia.calling_role(), v.relation, c.name, 'SELECT'))
+    FROM pythia.vector_index v, unnest(ARRAY[v.key_column, v.column_name] || v.include_columns) AS c(name)
+    WHERE v.id = may_search_columns.index_id
+      AND (c.name IN (v.key_column, v.column_name)
+           OR jsonb_path_exists(predicate, 'strict $.** ? (@.type() == "array" && @[1] == $name)', jsonb_build_object('name', c.name)));
+END;
+
 CREATE OR REPLACE FUNCTION pythia.vector_operator(distance text) RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN 'OPERATOR(@extschema:vector@.' || CASE distance
@@ -125,9 +137,7 @@ DECLARE
 BEGIN
     -- one query, and no more in it than most searches need: each clause costs a search some tens of microseconds
     SELECT c.oid AS relation, c.relrowsecurity AS secured, n.version, n.rows, n.token,
-           has_table_privilege(pythia.calling_role(), c.oid, 'SELECT')
-           OR (has_column_privilege(pythia.calling_role(), c.oid, v.key_column, 'SELECT')
-               AND has_column_privilege(pythia.calling_role(), c.oid, v.column_name, 'SELECT')) AS allowed,
+           has_table_privilege(pythia.calling_role(), c.oid, 'SELECT') OR pythia.may_search_columns({id}, predicate) AS allowed,
            n.fingerprint = {fingerprint} AS current,
            ARRAY(SELECT j.key::text FROM vecsys.journal_{id} j WHERE NOT pg_visible_in_snapshot(j.xid, n.snapshot)) AS changed
     INTO i
@@ -221,7 +231,7 @@ BEGIN
     ELSIF k IS NULL OR query IS NULL THEN  -- no limit, or nothing to be near to
         PERFORM pythia.check_searched_table({id}, of_table);
         RETURN pythia.exact_keys({id}, query::text, k, source);
-    ELSIF source IS NULL OR whole AND options ? 'filter' THEN
+    ELSIF source IS NULL OR whole AND (options ? 'filter' OR pythia.judging_is_quick(pythia.vector_index_rows({id}))) THEN
         found := vecsys.candidates_{id}(query, k, options, predicate, explain, of_table);
         keys := found.keys || found.changed;
         passed := cardinality(found.keys);

@@ -64,7 +64,8 @@ CREATE OR REPLACE VIEW pythia.catalog_vector_index WITH (security_invoker = true
 SELECT i.id, pythia.oracle_name(pg_get_userbyid(c.relowner)) AS owner, pythia.oracle_name(i.name) AS index_name,
        coalesce(i.organization, n.facts ->> 'organization', 'NEIGHBOR PARTITIONS') AS organization,
        i.distance, i.dimensions, i.vector_type, i.target_accuracy, i.parameters, i.include_columns,
-       n.version, n.rows, n.bytes, coalesce(n.segments, '[]') AS segments, coalesce(u.used_count, 0) AS used_count
+       n.version, n.rows, n.bytes, coalesce(n.segments, '[]') AS segments, coalesce(u.used_count, 0) AS used_count,
+       coalesce((n.facts ->> 'builds')::bigint, n.version) AS builds
 FROM pythia.vector_index i
 JOIN pg_class c ON c.oid = i.relation
 LEFT JOIN pythia.vector_index_newest n ON n.index_id = i.id
@@ -74,7 +75,7 @@ COMMENT ON VIEW pythia.catalog_vector_index IS 'What Oracle''s views of vector i
 CREATE OR REPLACE VIEW pythia.v$vector_index WITH (security_invoker = true) AS
 SELECT owner, index_name, NULL::text AS partition_name, organization AS index_organization, id AS index_objn,
        coalesce(bytes, 0) AS allocated_bytes, coalesce(bytes, 0) AS used_bytes, coalesce(rows, 0) AS num_vectors,
-       greatest(version - 1, 0) AS num_repop, used_count AS index_used_count, distance AS distance_type,
+       greatest(builds - 1, 0) AS num_repop, used_count AS index_used_count, distance AS distance_type,
        dimensions AS index_dimensions,
        CASE vector_type WHEN 'bit' THEN 'BINARY' WHEN 'halfvec' THEN 'FLOAT16' ELSE 'FLOAT32' END AS index_dim_type,
        target_accuracy AS default_accuracy, 0 AS con_id

@@ -15,11 +15,19 @@ _SCORING = words(
     "FEATURE_DETAILS FEATURE_COMPARE"
 )
 _CHUNKING = words("BY MAX OVERLAP SPLIT LANGUAGE NORMALIZE EXTENDED")
+_PLAIN = "Write CREATE VECTOR INDEX: a vector index is neither unique nor a bitmap."
+_PARTITIONS = (
+    "Number the rows of each group with row_number() OVER (PARTITION BY ... ORDER BY ...), and limit that."
+)
 _STATEMENTS = (
-    (("CREATE", "HYBRID", "VECTOR", "INDEX"), "CREATE HYBRID VECTOR INDEX"),
-    (("CREATE", "UNIQUE", "VECTOR", "INDEX"), "CREATE UNIQUE VECTOR INDEX"),
-    (("CREATE", "BITMAP", "VECTOR", "INDEX"), "CREATE BITMAP VECTOR INDEX"),
-    (PLAN_FOR, "EXPLAIN PLAN FOR"),
+    (
+        ("CREATE", "HYBRID", "VECTOR", "INDEX"),
+        "CREATE HYBRID VECTOR INDEX",
+        "Create a vector index on the vectors, and an index of PostgreSQL's for the words of the text.",
+    ),
+    (("CREATE", "UNIQUE", "VECTOR", "INDEX"), "CREATE UNIQUE VECTOR INDEX", _PLAIN),
+    (("CREATE", "BITMAP", "VECTOR", "INDEX"), "CREATE BITMAP VECTOR INDEX", _PLAIN),
+    (PLAN_FOR, "EXPLAIN PLAN FOR", "Use EXPLAIN."),
 )
 
 
@@ -30,10 +38,10 @@ def refuse_unserved(rewrite: Rewrite) -> None:
     After: SELECT prediction(a, b), cluster_id FROM t
     """
     source = rewrite.source
-    for prefix, name in _STATEMENTS:
+    for prefix, name, hint in _STATEMENTS:
         begins = source.shape(Span(0, min(len(prefix), len(source.tokens)))) == prefix
         if begins and not (prefix == PLAN_FOR and any(fetch.mode for fetch in find_fetches(source))):
-            _refuse(source, 0, name)
+            _refuse(source, 0, name, hint)
     for call in find_calls(source, _SCORING):
         if any(source.key(i) == "USING" for i in source.flat(Span(call.open + 1, call.close))):
             _refuse(source, call.name, f"{source.key(call.name)} with USING")
@@ -43,7 +51,18 @@ def refuse_unserved(rewrite: Rewrite) -> None:
             source.key(i) in _CHUNKING for i in source.flat(inside) if source.key(i - 1) not in (",", ".")
         ):
             _refuse(source, call.name, "VECTOR_CHUNKS")
+    _refuse_counts(source)
     _refuse_inmemory(source)
+
+
+def _refuse_counts(source: Source) -> None:
+    """Rows counted in percent, or by the values of columns."""
+    for fetch in find_fetches(source):
+        for index in source.flat(fetch.count):
+            if source.key(index) == "PERCENT":
+                _refuse(source, index, "FETCH with PERCENT", "Give the number of rows.")
+            if source.key(index) in ("PARTITION", "PARTITIONS"):
+                _refuse(source, index, "FETCH with PARTITIONS BY", _PARTITIONS)
 
 
 def _refuse_inmemory(source: Source) -> None:
@@ -60,5 +79,5 @@ def _refuse_inmemory(source: Source) -> None:
             _refuse(source, index, "INMEMORY")
 
 
-def _refuse(source: Source, index: int, name: str) -> None:
-    raise FeatureNotSupported(f"{name} is not supported yet", detail=source.where(index))
+def _refuse(source: Source, index: int, name: str, hint: str | None = None) -> None:
+    raise FeatureNotSupported(f"{name} is not supported yet", detail=source.where(index), hint=hint)
