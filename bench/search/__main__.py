@@ -20,7 +20,7 @@ class Plan:
 
     rows: int | None = None
     queries: int = 1000
-    filter_queries: int = 30
+    filter_queries: int = 60
     rounds: int = targets.ROUNDS
     measuring: int = targets.MEASURING
     speed: speed.Size = field(default_factory=speed.Size)
@@ -33,7 +33,7 @@ QUICK = Plan(
     filter_queries=10,
     rounds=2,
     measuring=1,
-    speed=speed.Size(queries=100, seconds=1.0, rounds=1, guides=1),
+    speed=speed.Size(queries=100, seconds=1, rounds=1, guides=1),
     writes=writes.Size(
         updated=1000, before=10_000, single=50, bulk=5000, theirs=100, rounds=1, quick_rounds=2
     ),

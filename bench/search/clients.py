@@ -1,11 +1,7 @@
-"""Queries from one session or from many: every client is a process of its own, so that none waits for another's Python.
-
-All clients run on the machine of the server and take a part of its time: the same part, whichever way they search.
-"""
+"""Queries from one session of each way, in turns, as a Python application asks them; load.py has those of many sessions."""
 
 from __future__ import annotations
 
-import multiprocessing
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -21,14 +17,13 @@ from pythiadb.postgres import adapt
 
 WARM = 30  # questions before any counts
 TURN = 20  # questions that one way is asked before the next one's turn
-PATIENCE = 120  # seconds that a client may take to start
 Arguments = tuple[Any, ...]
 Asked = Callable[[Vectors], list[int]]  # a vector to the numbers of the rows nearest to it
 
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """One way to ask: statements that prepare a session, and the query with the vector as a parameter.
+    """One way to ask: settings of the session, and the query with the vector as a parameter.
 
     With `ai_sql` the session is one of pythiadb.connect, else psycopg's. The first column of the answer is the row's key. Other
     parameters stand behind the vector, or before it with `vector_last`.
@@ -36,7 +31,7 @@ class Way:
 
     name: str
     query: str
-    setup: tuple[str, ...] = ()
+    settings: tuple[tuple[str, str], ...] = ()
     ai_sql: bool = False
     vector_last: bool = False
 
@@ -64,16 +59,6 @@ class Pass:
 
 
 @dataclass(frozen=True)
-class Load:
-    """What many sessions saw together, each asking again as soon as it has its answer."""
-
-    clients: int
-    qps: float
-    p50: float
-    p95: float
-
-
-@dataclass(frozen=True)
 class Questions:
     """Query vectors and, where a query has more parameters, those of each."""
 
@@ -97,8 +82,8 @@ def connect(conninfo: str, way: Way) -> psycopg.Connection[Any]:
     else:
         db = psycopg.connect(conninfo, autocommit=True)
         adapt.register(db)
-    for statement in way.setup:
-        db.execute(statement)
+    for setting in way.settings:
+        db.execute("SELECT set_config(%s, %s, false)", setting)
     return db
 
 
@@ -132,44 +117,3 @@ def _asking(db: psycopg.Connection[Any], way: Way) -> Callable[[Arguments], list
 
 def _calling(function: Asked) -> Callable[[Arguments], list[int]]:
     return lambda arguments: function(arguments[0])
-
-
-def load(conninfo: str, way: Way, questions: Questions, clients: int, seconds: float) -> Load:
-    """Let so many processes ask for so many seconds."""
-    context = multiprocessing.get_context("forkserver")  # imports once, not once a client
-    go, results = context.Barrier(clients + 1, timeout=PATIENCE), context.Queue()
-    processes = [
-        context.Process(target=_client, args=(conninfo, way, questions, (n, seconds), (go, results)))
-        for n in range(clients)
-    ]
-    for process in processes:
-        process.start()
-    go.wait()
-    started = time.perf_counter()
-    found = [results.get(timeout=PATIENCE + seconds) for _ in processes]
-    passed = max(ended for ended, _ in found) - started
-    for process in processes:
-        process.join()
-    times = [ms for _, part in found for ms in part]
-    return Load(clients, len(times) / passed, percentile(times, 0.5), percentile(times, 0.95))
-
-
-def _client(
-    conninfo: str, way: Way, questions: Questions, share: tuple[int, float], signals: tuple[Any, Any]
-) -> None:
-    """Be one process: warm the session, wait for the others, ask, send the end and the times. The clock is the machine's.
-
-    `share` is the client's number and how many seconds it asks; the signals are: all may go on, answers.
-    """
-    (client, seconds), (go, results) = share, signals
-    times, number = [], client * 61
-    with connect(conninfo, way) as db:
-        for n in range(20):
-            db.execute(way.query, way.ordered(questions.of(number + n))).fetchall()
-        go.wait()
-        end = time.perf_counter() + seconds
-        while (started := time.perf_counter()) < end:
-            db.execute(way.query, way.ordered(questions.of(number))).fetchall()
-            times.append((time.perf_counter() - started) * 1000)
-            number += 1
-        results.put((time.perf_counter(), times))

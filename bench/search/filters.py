@@ -255,8 +255,7 @@ def _pythia_way(case: Case, hint: str = "") -> Way:
 
 def _pgvector_ways(case: Case) -> list[Way]:
     query = _select("theirs", case) + f" LIMIT {K}"
-    common = ("SET hnsw.ef_search = 200",)
     return [
-        Way(mode, query, (*common, f"SET hnsw.iterative_scan = {mode}"), vector_last=True)
+        Way(mode, query, (("hnsw.ef_search", "200"), ("hnsw.iterative_scan", mode)), vector_last=True)
         for mode in ("off", "strict_order", "relaxed_order")
     ]

@@ -62,7 +62,7 @@ def nearest(table: str, ef_search: int, k: int = 10) -> Way:
     return Way(
         f"pgvector HNSW ef_search={ef_search}",
         f"SELECT id FROM {table} ORDER BY v <=> %s LIMIT {k}",
-        (f"SET hnsw.ef_search = {ef_search}", "SET enable_seqscan = off"),
+        (("hnsw.ef_search", str(ef_search)), ("enable_seqscan", "off")),
     )
 
 
@@ -77,8 +77,8 @@ def scan(table: str, operator: str = "<=>", workers: int = 0, k: int = 10) -> Wa
         f"pgvector sequential scan {operator}" + (f", {workers} more workers" if workers else ""),
         f"SELECT id FROM {table} ORDER BY v {operator} %s LIMIT {k}",
         (
-            "SET enable_indexscan = off",
-            f"SET max_parallel_workers_per_gather = {workers}",
-            "SET jit = off",
+            ("enable_indexscan", "off"),
+            ("max_parallel_workers_per_gather", str(workers)),
+            ("jit", "off"),
         ),
     )

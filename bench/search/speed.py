@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 import pythiadb
 from bench.search import bare, pgvector, pythia
-from bench.search.clients import Load, Questions, Way, ask, load
+from bench.search.clients import Questions, Way, ask
 from bench.search.curves import Curve, curve, point
 from bench.search.data import Dataset
+from bench.search.load import Load, fill, load
 from bench.search.output import Section
 from bench.search.truth import Truth, exact
 
@@ -25,7 +26,7 @@ class Size:
     """How much is measured: queries of a sweep, seconds and rounds of each load, both of pgvector's guides or the first."""
 
     queries: int = 1000
-    seconds: float = 4.0
+    seconds: int = 5
     rounds: int = 3
     guides: int = 2
 
@@ -43,9 +44,7 @@ def measure(data: Dataset, size: Size) -> None:
         pythia.rest(db)  # what the indexes find at which cost has been measured then
         ways = {f"Pythia, {kind.lower()}": _pythia_ways(table) for table, kind in KINDS.items()}
         ways |= {f"pgvector, {name}": _pgvector_ways(f"hnsw_{n}") for n, name in enumerate(guides)}
-        contest = Contest(
-            pythia.conninfo(db), data, ways, limits, Questions(queries), exact(data.base, queries)
-        )
+        contest = Contest(db, data, ways, limits, Questions(queries), exact(data.base, queries))
         _loads(contest, _sweep(contest), size)
         _exact(contest)
 
@@ -54,7 +53,7 @@ def measure(data: Dataset, size: Size) -> None:
 class Contest:
     """Who is asked what: the database, the ways through SQL with all their settings, the bare libraries, queries and truth."""
 
-    conninfo: str
+    db: pythiadb.Connection
     data: Dataset
     ways: dict[str, list[Way]]
     limits: list[bare.Bare]
@@ -99,7 +98,7 @@ def _sweep(contest: Contest) -> dict[str, Curve]:
     names += [(limit.name, setting) for limit in contest.limits for setting, _ in limit.settings]
     ways = [way for tried in contest.ways.values() for way in tried]
     searches = [search for limit in contest.limits for _, search in limit.settings]
-    seen = ask(contest.conninfo, [*ways, pgvector.no_search()], contest.questions, searches)
+    seen = ask(pythia.conninfo(contest.db), [*ways, pgvector.no_search()], contest.questions, searches)
     least = seen.pop(len(ways))
     curves = {}
     for name in dict.fromkeys(name for name, _ in names):
@@ -127,7 +126,8 @@ def _best_pgvector(curves: dict[str, Curve], recall: float) -> float | None:
 
 
 def _loads(contest: Contest, curves: dict[str, Curve], size: Size) -> None:
-    """Let 1, 4 and 16 processes ask with the cheapest setting that reached each recall; the ways take turns."""
+    """Let 1, 4 and 16 sessions ask with the cheapest setting that reached each recall; the ways take turns."""
+    fill(contest.db, contest.questions.vectors)
     section = Section(
         f"{contest.data.name}: clients",
         ["way", "recall@10 ≥", "recall", "clients", "QPS", "÷ pgvector", "p50 ms", "p95 ms", "target"],
@@ -143,7 +143,7 @@ def _loads(contest: Contest, curves: dict[str, Curve], size: Size) -> None:
             found: dict[str, list[Load]] = {name: [] for name in chosen}
             for _ in range(size.rounds):
                 for name, (way, _) in chosen.items():
-                    found[name].append(load(contest.conninfo, way, contest.questions, clients, size.seconds))
+                    found[name].append(load(contest.db, way, clients, size.seconds))
             middle = {
                 name: sorted(loads, key=lambda one: one.qps)[len(loads) // 2] for name, loads in found.items()
             }
@@ -173,7 +173,7 @@ def _exact(contest: Contest) -> None:
     scans = [pgvector.scan("hnsw_0", operator, workers) for operator in ("<=>", "<#>") for workers in (0, 1)]
     ours = [pythia.exact(table) for table in KINDS]
     limit = bare.exact(contest.data.base)
-    seen = ask(contest.conninfo, [*scans, *ours], Questions(queries), [limit.settings[0][1]])
+    seen = ask(pythia.conninfo(contest.db), [*scans, *ours], Questions(queries), [limit.settings[0][1]])
     names = [way.name for way in scans] + [f"{way.name}, {t}" for way, t in zip(ours, KINDS, strict=True)]
     points = [point(name, one, truth) for name, one in zip([*names, limit.name], seen, strict=True)]
     best = min(p.p50 for p in points[: len(scans)])

@@ -30,7 +30,7 @@ BEGIN ATOMIC
     SELECT bool_and(has_column_privilege(pythia.calling_role(), v.relation, c.name, 'SELECT'))
     FROM pythia.vector_index v, unnest(ARRAY[v.key_column, v.column_name] || v.include_columns) AS c(name)
     WHERE v.id = may_search_columns.index_id
-      AND (c.name IN (v.key_column, v.column_name)
+      AND (c.name = ANY (ARRAY[v.key_column, v.column_name])
            OR jsonb_path_exists(predicate, 'strict $.** ? (@.type() == "array" && @[1] == $name)', jsonb_build_object('name', c.name)));
 END;
 
