@@ -20,7 +20,7 @@ class Plan:
 
     rows: int | None = None
     queries: int = 1000
-    filter_queries: int = 60
+    filter_queries: int = 100
     rounds: int = targets.ROUNDS
     measuring: int = targets.MEASURING
     speed: speed.Size = field(default_factory=speed.Size)

@@ -15,7 +15,7 @@ from pythiadb.engine import protocol
 from pythiadb.engine.cached import IncomingFile
 from pythiadb.engine.commands import Command, NotSigned, verify
 from pythiadb.engine.requests import Request
-from pythiadb.engine.running import AT_ONCE_BYTES, DIRECT_BYTES
+from pythiadb.engine.running import DIRECT_BYTES
 from pythiadb.errors import EngineFault, FeatureNotSupported, LimitExceeded, PythiaError
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ class Session(asyncio.Protocol):
     def _known_command(self, text: bytes) -> Command | None:
         """Return a short command whose signature is right; None for everything else, also for what must become an error."""
         secret = self.worker.secrets.get(self.dbname)
-        if secret is None or len(text) > AT_ONCE_BYTES:
+        if secret is None or len(text) > DIRECT_BYTES:
             return None
         try:
             return verify(text, secret, time.time(), self.worker.settings.signature_seconds)

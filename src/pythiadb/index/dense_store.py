@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -62,6 +63,7 @@ class DenseStore(Store):
         header, arrays = container.read(folder / "lengths", VECTORS, verify=False)
         self.longest: float = header["longest"]
         self.zeros: Positions = arrays["zeros"]
+        self._multiplies = self.distance in {"COSINE", "DOT"}
 
     def distances(self, query: Query) -> Floats:
         """Return the distances of all rows to a query [d]."""
@@ -75,19 +77,23 @@ class DenseStore(Store):
     def _distances_of(self, rows: Floats, query: Query) -> Floats:
         if self.distance == "MANHATTAN" or not len(rows):
             return dense_distances(self.distance, rows, query)
-        from pythiadb.index.library import inner_products, squared_distances
-
-        if self.distance in {"COSINE", "DOT"}:
-            return from_products(self.distance, inner_products(rows, query))
-        found = squared_distances(rows, query)
-        return np.sqrt(found, out=found) if self.distance == "EUCLIDEAN" else found
+        if self._multiplies:
+            return from_products(self.distance, _library().inner_products(rows, query))
+        return self._rooted(_library().squared_distances(rows, query))
 
     def distances_at(self, query: Query, positions: Positions) -> Floats:
         """Return the distances of some rows to a query [d]."""
-        found = dense_distances(self.distance, self.take(positions), query)
+        if self.distance == "MANHATTAN" or not len(positions):
+            return dense_distances(self.distance, self.take(positions), query)
+        if not self._multiplies:
+            return self._rooted(_library().squared_distances_at(self.data, positions, query))
+        found = from_products(self.distance, _library().inner_products_at(self.data, positions, query))
         if self.distance == "COSINE" and (len(self.zeros) or _is_zero(query)):
             found[np.isin(positions, self.zeros) | _is_zero(query)] = np.nan
         return found
+
+    def _rooted(self, squares: Floats) -> Floats:
+        return np.sqrt(squares, out=squares) if self.distance == "EUCLIDEAN" else squares
 
     def take(self, positions: Positions) -> Floats:
         """Return rows as they are stored."""
@@ -98,6 +104,13 @@ class DenseStore(Store):
         if self.distance == "DOT":
             return self.error * self.longest * float(np.linalg.norm(query))
         return super().rounding(query, limit)
+
+
+def _library() -> ModuleType:
+    """Return the library's door: processes that search in no index do without it."""
+    from pythiadb.index import library
+
+    return library
 
 
 def _is_zero(query: Floats) -> bool:

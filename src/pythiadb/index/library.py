@@ -72,6 +72,25 @@ def squared_distances(rows: Floats, query: Floats) -> Floats:
     return _to_each(faiss.fvec_L2sqr_ny, rows, query)
 
 
+def inner_products_at(rows: Floats, positions: Positions, query: Floats) -> Floats:
+    """Return the inner products of some of [n, d] rows with a query [d], without a copy of them."""
+    return _to_some(faiss.fvec_inner_products_by_idx, rows, positions, query)
+
+
+def squared_distances_at(rows: Floats, positions: Positions, query: Floats) -> Floats:
+    """Return the squared Euclidean distances of some of [n, d] rows to a query [d], without a copy of them."""
+    return _to_some(faiss.fvec_L2sqr_by_idx, rows, positions, query)
+
+
+def _to_some(measure: Callable[..., None], rows: Floats, positions: Positions, query: Floats) -> Floats:
+    positions = np.ascontiguousarray(positions, np.int64)
+    found = np.empty(len(positions), np.float32)
+    pointers = [faiss.swig_ptr(array) for array in (found, query, rows, positions)]
+    faiss.omp_set_num_threads(1)
+    measure(*pointers, rows.shape[1], 1, len(positions))
+    return found
+
+
 def _to_each(measure: Callable[..., None], rows: Floats, query: Floats) -> Floats:
     found = np.empty(len(rows), np.float32)
     measure(faiss.swig_ptr(found), faiss.swig_ptr(query), faiss.swig_ptr(rows), rows.shape[1], len(rows))
