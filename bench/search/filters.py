@@ -186,6 +186,7 @@ def _fill(db: pythiadb.Connection, data: Dataset, columns: Columns, kind: str, *
         pgvector.build(db, "theirs")
         pgvector.warm(db, "theirs")
     pythia.build(db, "ours", kind, include=included)
+    pythia.rest(db)
 
 
 def _measure(db: pythiadb.Connection, section: Section, data: Dataset, case: Case, *, beside: bool) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -15,6 +15,7 @@ from uuid import uuid4
 import psycopg
 
 from pythiadb.engine.build_plan import SAMPLE_ROWS, Candidate, HeldBack, run_race
+from pythiadb.engine.build_progress import BuildProgress, counted
 from pythiadb.engine.index_files import IndexFiles
 from pythiadb.engine.measuring import (
     FEWEST_CAPTURED,
@@ -35,17 +36,15 @@ from pythiadb.index.accuracy import Report
 from pythiadb.index.builder import Builder
 from pythiadb.index.definition import Column, Definition
 from pythiadb.index.maintain import entry, merge_segments, merged, plan_merge, refreshed
+from pythiadb.index.manifest import Deleted, Manifest, write_version
 from pythiadb.index.race import Outcome
 from pythiadb.index.segment import open_segment
-from pythiadb.index.version import Deleted, IndexVersion, Manifest, Part, write_version
+from pythiadb.index.version import IndexVersion, Part
 from pythiadb.postgres.index_snapshot import Batch, Snapshot
 from pythiadb.postgres.index_store import IndexStore, NewVersion, StoredIndex
 
 ORGANIZATIONS = {"INMEMORY NEIGHBOR GRAPH": "graph", "NEIGHBOR PARTITIONS": "partitions"}
 ORGANIZATION_NAMES = {name: written for written, name in ORGANIZATIONS.items()}
-PROGRESS_SECONDS = 0.5
-
-
 Finish = Callable[[StoredIndex], None]
 
 
@@ -146,14 +145,14 @@ class IndexJobs:
     def _build(self, index: StoredIndex) -> Finish:
         """Build an index from one snapshot of its table."""
         started = time.perf_counter()
-        progress = _Progress(self._store, index)
+        progress = BuildProgress(self._store, index)
         self._store.prepare_build(index)
         with self._store.snapshot(index) as snapshot:
             planned, outcome = self._plan(index, snapshot, progress)
             folders = [self._files.new_segment(), self._files.new_segment()]
             held = HeldBack(snapshot.batches(), planned.hold_back_every)
             organization = planned.definition.organization
-            others = _counted(held.others(), planned.rows, progress)
+            others = counted(held.others(), planned.rows, progress)
             definition = self._write_segment(index, organization, folders[0], others, progress=progress)
             self._write_segment(index, organization, folders[1], held.rows)
         parts = [
@@ -181,7 +180,7 @@ class IndexJobs:
         return finish
 
     def _plan(
-        self, index: StoredIndex, snapshot: Snapshot, progress: _Progress
+        self, index: StoredIndex, snapshot: Snapshot, progress: BuildProgress
     ) -> tuple[Candidate, Outcome | None]:
         """Count rows, choose the organization where that is left open, and set memory apart. Raises OutOfMemory."""
         rows = snapshot.count()
@@ -275,7 +274,7 @@ class IndexJobs:
         folder: Path,
         batches: Iterable[Batch],
         *,
-        progress: _Progress | None = None,
+        progress: BuildProgress | None = None,
         kind: str = "auto",
     ) -> Definition:
         """Write the rows of a snapshot into a segment; none is written when there are no rows."""
@@ -329,15 +328,6 @@ class IndexJobs:
         return published
 
 
-def _counted(batches: Iterable[Batch], rows: int, progress: _Progress) -> Iterator[Batch]:
-    """Tell how many of the rows have been read while they are."""
-    read = 0
-    for batch in batches:
-        progress("loading", min(read / max(rows, 1), 1.0))
-        read += len(batch)
-        yield batch
-
-
 def _reason(error: Exception) -> str:
     """Return what went wrong, for people."""
     if isinstance(error, OSError):
@@ -352,26 +342,3 @@ def _definition(index: StoredIndex, dimensions: int, organization: str) -> Defin
         organization, index.target_accuracy, index.parameters,
         tuple(Column(*column) for column in index.columns),
     )  # fmt: skip
-
-
-class Dropped(Exception):
-    """The index of a build is there no more."""
-
-
-class _Progress:
-    """Writes a build's progress to the database, not too often. Raises Dropped, which ends a build that nobody wants any more."""
-
-    def __init__(self, store: IndexStore, index: StoredIndex) -> None:
-        self._store = store
-        self._index = index
-        self._written = 0.0
-
-    def __call__(self, stage: str, share: float) -> None:
-        now = time.monotonic()
-        if now - self._written > PROGRESS_SECONDS:
-            self._written = now
-            is_there = True
-            with suppress(psycopg.Error):  # the build matters, not its picture
-                is_there = self._store.set_progress(self._index, stage, share)
-            if not is_there:
-                raise Dropped

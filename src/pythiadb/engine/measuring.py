@@ -28,7 +28,7 @@ from pythiadb.postgres.index_store import StoredIndex
 MOST_QUERIES = 1000
 FEWEST_CAPTURED = 400  # half of them are as few as tell an accuracy of 95 within a point or two
 FIRST_KS = (10,)
-FIRST_SECONDS = 3.0
+FIRST_SECONDS = 2.0
 REMEASURE_SHARE = 0.1  # of the rows: so many changes make a measurement old
 REST = 10  # times as long as it measures an index stays as measured, where nothing has come but queries: a tenth of a core at most
 

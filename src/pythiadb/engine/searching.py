@@ -29,6 +29,7 @@ from pythiadb.engine.index_files import IndexFiles
 from pythiadb.engine.open_versions import OpenVersions
 from pythiadb.errors import InvalidParameter, OutOfMemory, UnsupportedPredicate
 from pythiadb.index.effort import Effort
+from pythiadb.index.selection import NEARLY_ALL
 from pythiadb.index.version import Found, IndexVersion
 
 if TYPE_CHECKING:
@@ -178,7 +179,12 @@ def effort_of(version: IndexVersion, search: Search) -> Effort:
     accuracy = options.get("accuracy", version.definition.target_accuracy)
     if not 1 <= accuracy <= 100:
         raise InvalidParameter(f"target accuracy must be between 1 and 100, not {accuracy}")
-    return version.effort_for(accuracy, search.k, filtered=search.predicate is not None)
+    return version.effort_for(accuracy, search.k, filtered=_is_filtered(version, search))
+
+
+def _is_filtered(version: IndexVersion, search: Search) -> bool:
+    """Tell whether a predicate leaves so few rows that the search is another one, with efforts of its own. Raises UnsupportedPredicate."""
+    return search.predicate is not None and version.passing(search.predicate) < NEARLY_ALL * version.rows
 
 
 def read_vector(vector_type: str, text: str) -> Any:

@@ -16,8 +16,9 @@ from pythiadb.index.definition import Definition
 from pythiadb.index.distances import Floats
 from pythiadb.index.library import Progress
 from pythiadb.index.maintain import entry
+from pythiadb.index.manifest import Manifest
 from pythiadb.index.segment import open_segment
-from pythiadb.index.version import IndexVersion, Manifest, Part
+from pythiadb.index.version import IndexVersion, Part
 
 K = 10
 _NUMBERS = 8_000_000  # of vectors in a sample: a graph over them takes some seconds

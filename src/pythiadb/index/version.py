@@ -1,12 +1,12 @@
 """An index at one snapshot: segments and the rows of theirs that are dead. What it answers are keys of rows alive then.
 
-<versions>/<token>/ holds a manifest and a file of dead rows. A version is never changed; the next one shares its segments.
+A version is never changed; the next one shares its segments.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -17,36 +17,22 @@ import numpy as np
 import orjson
 
 from pythiadb.errors import CorruptedIndex, UnsupportedPredicate
-from pythiadb.index import container
 from pythiadb.index.curve import Curve
-from pythiadb.index.definition import Definition
 from pythiadb.index.distances import Floats
 from pythiadb.index.effort import Effort
 from pythiadb.index.keys import KeyList, Positions
+from pythiadb.index.manifest import Manifest, read_version
 from pythiadb.index.segment import Hits, Segment, open_segment
 from pythiadb.index.selection import Selection
 from pythiadb.index.store import Query
 from pythiadb.index.stores import prepare
 
-Deleted: TypeAlias = Mapping[str, Positions]
 Selections: TypeAlias = "list[Selection | None]"
 
-_DELETED = "deleted"
 _ATTEMPTS = 3  # searches with growing effort before all rows are looked at
 _KEPT_FILTERS = 8
 _KEPT_BYTES = 64 << 20
 _KEPT_EFFORTS = 1000  # by accuracy and k, which statements mostly have as constants
-
-
-@dataclass(frozen=True, slots=True)
-class Manifest:
-    """What a version consists of. `segments`: {"name", "kind", "rows"} each; `curve`: what accuracy.py measured, as JSON."""
-
-    number: int
-    token: str
-    definition: Definition
-    segments: list[dict[str, Any]]
-    curve: dict[str, Any] | None = None
 
 
 class Found(NamedTuple):
@@ -71,28 +57,6 @@ class Part:
         return self.segment.rows - len(self.dead)
 
 
-def write_version(folder: Path, manifest: Manifest, deleted: Deleted) -> Path:
-    """Write a version into `folder`/<token>, visible at once when whole; return that path. Raises OSError."""
-    new = container.NewFolder(folder / manifest.token)
-    names = [segment["name"] for segment in manifest.segments]
-    arrays = {name: np.sort(deleted[name]) for name in names if name in deleted and len(deleted[name])}
-    try:
-        container.write(new.path / _DELETED, _DELETED, {}, arrays)
-        new.publish(
-            {
-                "number": manifest.number,
-                "token": manifest.token,
-                "definition": manifest.definition.to_json(),
-                "segments": manifest.segments,
-                "curve": manifest.curve,
-            }
-        )
-    except BaseException:
-        new.discard()
-        raise
-    return new.target
-
-
 def open_version(
     folder: Path, segments: Path, *, verify: bool, others: Sequence[IndexVersion] = ()
 ) -> IndexVersion:
@@ -100,20 +64,7 @@ def open_version(
 
     `verify` reads every byte of files that are not open yet: segments that one of `others` holds too are shared with it.
     """
-    stored = container.read_manifest(folder, verify=verify)
-    try:
-        manifest = Manifest(
-            stored["number"],
-            stored["token"],
-            Definition.from_json(stored["definition"]),
-            stored["segments"],
-            stored["curve"],
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise CorruptedIndex(
-            f'the manifest of an index version cannot be read: "{folder}"', detail=f"{error}."
-        ) from error
-    _, deleted = container.read(folder / _DELETED, _DELETED, verify=verify)
+    manifest, deleted = read_version(folder, verify=verify)
     held = {part.segment.name: part.segment for other in others for part in other.parts}
     parts = []
     for entry in manifest.segments:

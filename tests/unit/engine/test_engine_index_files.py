@@ -10,7 +10,7 @@ import pytest
 
 from pythiadb.engine.index_files import IndexFiles
 from pythiadb.index.definition import Definition
-from pythiadb.index.version import Manifest, write_version
+from pythiadb.index.manifest import Manifest, write_version
 
 LONG_AGO = 1_000_000_000  # seconds since 1970
 OF = Definition(1, "vector", 3, "COSINE", "int", "partitions")

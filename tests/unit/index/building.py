@@ -11,7 +11,8 @@ import numpy as np
 
 from pythiadb.index.builder import Builder
 from pythiadb.index.definition import Definition
-from pythiadb.index.version import IndexVersion, Manifest, open_version, write_version
+from pythiadb.index.manifest import Manifest, write_version
+from pythiadb.index.version import IndexVersion, open_version
 
 
 def definition(**changes: Any) -> Definition:

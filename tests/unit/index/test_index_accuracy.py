@@ -17,8 +17,9 @@ from pythiadb.index.builder import Builder
 from pythiadb.index.curve import Conditions, Curve, Measured, Recall
 from pythiadb.index.definition import Column, Definition
 from pythiadb.index.effort import Effort
+from pythiadb.index.manifest import Manifest, write_version
 from pythiadb.index.masked import Masked
-from pythiadb.index.version import IndexVersion, Manifest, open_version, write_version
+from pythiadb.index.version import IndexVersion, open_version
 
 ROWS, FRESH, DIMENSIONS = 9_000, 300, 24
 

@@ -18,7 +18,8 @@ from pythiadb.index.builder import Builder
 from pythiadb.index.definition import Column
 from pythiadb.index.effort import Effort
 from pythiadb.index.maintain import merge_segments, merged, plan_merge, refreshed
-from pythiadb.index.version import IndexVersion, Manifest, open_version, write_version
+from pythiadb.index.manifest import Manifest, write_version
+from pythiadb.index.version import IndexVersion, open_version
 from tests.unit.index.building import brute_force, build_index, build_segment, clustered, definition, publish
 
 DIMENSIONS = 6

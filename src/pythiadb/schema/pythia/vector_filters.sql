@@ -22,14 +22,15 @@ END $$;
 
 -- What it takes to ask the index for neighbors and to look each of them up, which is most of it. Here and below the figures are CPU
 -- time of backend and engine, measured with 116,791 rows of 384 dimensions (bench/search/filters.py); only their ratios count.
+-- Of many rows several lie on a page.
 CREATE OR REPLACE FUNCTION pythia.post_filter_cost(asked double precision) RETURNS double precision
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
-RETURN 900 + 8 * asked;
+RETURN 900 + 3 * asked + 5 * least(asked, 500);
 
 -- For how many neighbors that costs no more than something else.
 CREATE OR REPLACE FUNCTION pythia.affordable_neighbors(cost double precision) RETURNS bigint
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
-RETURN greatest(cost - pythia.post_filter_cost(0), 0) / (pythia.post_filter_cost(1) - pythia.post_filter_cost(0));
+RETURN greatest(least((cost - 900) / 8, 500), (cost - 900 - 5 * 500) / 3, 0);
 
 -- What it takes to compute all distances of a query's rows, by PostgreSQL's estimates. `bytes`: of a vector; from 2,000 on it is not
 -- stored in its row.
@@ -98,13 +99,14 @@ BEGIN
 END $$;
 
 -- How to go on when of `asked` neighbors only `passed`, fewer than k, fulfil the filter: near the query they are rarer than
--- elsewhere. As many as their share promises are asked for; the fewer passed, the less that tells, and the less may it cost. 0 for pre.
+-- elsewhere. As many as their share promises are asked for; the fewer passed, the less that tells, and the less may it cost: half of
+-- what all distances take where none did. 0 for pre.
 CREATE OR REPLACE FUNCTION pythia.ask_again(asked integer, passed integer, k integer, rows bigint, pre_cost double precision) RETURNS integer
 LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
 AS $$
 DECLARE
     wanted     CONSTANT double precision := greatest(2 * asked, pythia.neighbors_for(k, greatest(passed, 0.5) / asked));
-    affordable CONSTANT double precision := pre_cost * (passed + 1) / (passed + 6);
+    affordable CONSTANT double precision := pre_cost * (passed + 6) / (passed + 12);
 BEGIN
     RETURN CASE WHEN wanted > rows / 3 OR pythia.post_filter_cost(wanted) > affordable THEN 0 ELSE wanted END;
 END $$;
