@@ -8,7 +8,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from pythiadb.engine.index_jobs import Dropped, IndexJobs, _counted, _Progress
+from pythiadb.engine.build_progress import BuildProgress, Dropped, counted
+from pythiadb.engine.index_jobs import IndexJobs
 
 
 class Store:
@@ -31,14 +32,14 @@ class Store:
         return self.answer
 
 
-def progress(store: Store) -> _Progress:
-    return _Progress(store, SimpleNamespace())  # type: ignore[arg-type]
+def progress(store: Store) -> BuildProgress:
+    return BuildProgress(store, SimpleNamespace())  # type: ignore[arg-type]
 
 
 def test_reading_rows_is_progress() -> None:
     store = Store(answer=True)
     batches: Any = [[0] * 30, [0] * 30]
-    assert list(_counted(batches, 60, progress(store))) == batches
+    assert list(counted(batches, 60, progress(store))) == batches
     assert store.told == [("loading", 0.0)]  # and not again so soon
 
 
