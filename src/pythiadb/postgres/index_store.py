@@ -189,6 +189,7 @@ class IndexStore:
             "FROM pythia.vector_index WHERE id = %s FOR NO KEY UPDATE",
             (index.index_id,),
         ).fetchone()
+        # Asked by itself: what the first statement had to wait for is seen by the next one only.
         usable = self.connection.execute(
             "SELECT i.status <> 'UNUSABLE' OR EXISTS (SELECT FROM pythia.vector_index_version v WHERE v.index_id = i.id) "
             "FROM pythia.vector_index i WHERE i.id = %s",

@@ -27,7 +27,7 @@ CREATE OR REPLACE FUNCTION pythia.post_filter_cost(asked double precision) RETUR
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN 900 + 3 * asked + 5 * least(asked, 500);
 
--- For how many neighbors that costs no more than something else.
+-- For how many neighbors that costs no more than something else: its inverse, of 8 a neighbor up to 500, and of 3 beyond.
 CREATE OR REPLACE FUNCTION pythia.affordable_neighbors(cost double precision) RETURNS bigint
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN greatest(least((cost - 900) / 8, 500), (cost - 900 - 5 * 500) / 3, 0);
